@@ -1,0 +1,7 @@
+"""`python -m ingressd` is `ingressd`."""
+
+import sys
+
+from ingressd.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,75 @@
+"""One codec for wire, goldens, `check` and `/debug/snapshot`: MessagePack between processes, JSON for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ingressd.model.secret import REDACTED, PrivateBytes
+from ingressd.model.units import Unit
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """The units that changed from one version of the snapshot to the next.
+
+    `base` 0 means from nothing: what is not in `changed` is gone. `changed` holds each unit encoded by `encode_unit`,
+    so that a unit is encoded once however many workers there are, and decoded in slices. `slots` gives each endpoint
+    (upstream name, then "address:port") its slot in the shared table.
+    """
+
+    version: int
+    base: int
+    changed: dict[str, msgspec.Raw]
+    removed: tuple[str, ...] = ()
+    slots: dict[str, dict[str, int]] = {}
+
+
+def _wire_hook(value: Any) -> Any:
+    if isinstance(value, PrivateBytes):
+        return value.reveal()
+    raise NotImplementedError(type(value))
+
+
+def _json_hook(value: Any) -> Any:
+    if isinstance(value, PrivateBytes):
+        return REDACTED
+    raise NotImplementedError(type(value))
+
+
+def _decode_hook(kind: type, value: Any) -> Any:
+    if kind is PrivateBytes:
+        return PrivateBytes(value)
+    raise NotImplementedError(kind)
+
+
+_wire_encoder = msgspec.msgpack.Encoder(enc_hook=_wire_hook)
+_json_encoder = msgspec.json.Encoder(enc_hook=_json_hook, order="deterministic")
+_unit_decoder: msgspec.msgpack.Decoder[Unit] = msgspec.msgpack.Decoder(Unit, dec_hook=_decode_hook)
+_delta_decoder = msgspec.msgpack.Decoder(Delta)
+
+
+def encode_unit(unit: Unit) -> bytes:
+    """One unit as MessagePack, secrets included: for the private socket between our own processes only."""
+    return _wire_encoder.encode(unit)
+
+
+def decode_unit(data: bytes | msgspec.Raw) -> Unit:
+    """The inverse of `encode_unit`. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    unit: Unit = _unit_decoder.decode(data)
+    return unit
+
+
+def encode_delta(delta: Delta) -> bytes:
+    """A delta as MessagePack."""
+    return _wire_encoder.encode(delta)
+
+
+def decode_delta(data: bytes) -> Delta:
+    """The inverse of `encode_delta`; the units inside stay encoded."""
+    return _delta_decoder.decode(data)
+
+
+def to_json(value: Any) -> bytes:
+    """Any model value as JSON for people: keys sorted, secrets redacted."""
+    return _json_encoder.encode(value)

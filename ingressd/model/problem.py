@@ -1,0 +1,49 @@
+"""A problem: something wrong in a user's object, said once and shown everywhere."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["error", "warning"]
+
+
+class Origin(msgspec.Struct, frozen=True, order=True):
+    """The object a unit or a problem came from.
+
+    `kind` is the Kubernetes kind ("Ingress"), or "Config" for the configuration file, whose `namespace` is "" and whose
+    `name` is the top-level key. `rule` is the path inside the object, in the spelling of kubectl's errors
+    ("spec.rules[0].http.paths[1]"), "" for the whole object.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    rule: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {name}" + (f" ({self.rule})" if self.rule else "")
+
+
+class Problem(msgspec.Struct, frozen=True, order=True):
+    """One thing wrong in one user's object.
+
+    `reason` is the CamelCase word used for Events and conditions; `field` is the path or annotation key the message is
+    about, relative to the object ("spec.rules[0].http.paths[0].pathType"); `file` and `line` (1-based) are filled in by
+    whoever knows where the object was read from, and are "" and 0 otherwise.
+    """
+
+    severity: Severity
+    origin: Origin
+    reason: str
+    field: str
+    message: str
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.file else ""
+        field = f" {self.field}" if self.field else ""
+        return f"{where}{self.severity}: {self.origin}{field}: {self.message} [{self.reason}]"

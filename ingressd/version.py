@@ -1,0 +1,3 @@
+"""The version of ingressd, by semantic versioning."""
+
+__version__ = "0.1.0"
