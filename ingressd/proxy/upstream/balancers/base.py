@@ -1,0 +1,93 @@
+"""What every balancer promises, and the bookkeeping of usable endpoints they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import ClassVar, Protocol
+
+from ingressd.proxy.upstream import outlier
+from ingressd.proxy.upstream.endpoint import EndpointState
+
+
+class Balancer(Protocol):
+    """Chooses among the endpoints of one upstream. All times are monotonic seconds, the same clock in every worker."""
+
+    observes_latency: ClassVar[bool]
+    """True when `observe` wants every answer; the exchange skips the call otherwise."""
+
+    def update(self, endpoints: Sequence[EndpointState]) -> None:
+        """Take a new list. States of addresses that stay must be the same objects."""
+
+    def pick(self, key: bytes | None, now: float) -> EndpointState | None:
+        """The first of `candidates`, without an allocation; None when there is no endpoint at all."""
+
+    def candidates(self, key: bytes | None, now: float) -> Iterator[EndpointState]:
+        """Endpoints in order of preference, each at most once; no ejected one unless all are ejected (panic).
+
+        Counts as one pick. After a failed `pick`, walk these and pass over what was tried.
+        """
+
+    def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
+        """An answer's head came `duration_s` after the request was sent."""
+
+    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> None:
+        """No connection to this endpoint could be made."""
+
+    def connect_succeeded(self, endpoint: EndpointState) -> None:
+        """A connection was made: its failures are forgotten. Cheap to skip while `endpoint.failures` is 0."""
+
+
+class EndpointSet:
+    """The endpoints of one upstream and which of them may be picked now.
+
+    `usable` is what a balancer chooses from: not draining unless all are, not ejected unless all are. It is worked out
+    again only when the list changes, when this worker ejects one, and every `SYNC_S`, when what the other workers
+    ejected is read from the shared table; so a pick does not look at any endpoint it does not choose.
+    """
+
+    SYNC_S = 0.1
+    observes_latency: ClassVar[bool] = False
+
+    __slots__ = ("_due", "_eligible", "_only", "_own_column", "_random", "usable")
+
+    def __init__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> None:
+        """`own_column` is this worker's column of the shared table; None keeps ejections to this worker."""
+        self._random = rng.random
+        self._own_column = own_column
+        self._eligible: list[EndpointState] = []
+        self._only: EndpointState | None = None
+        self._due = 0.0
+        self.usable: list[EndpointState] = []
+
+    def update(self, endpoints: Sequence[EndpointState]) -> None:
+        """Take a new list. States of addresses that stay must be the same objects."""
+        weighted = [endpoint for endpoint in endpoints if endpoint.weight > 0]
+        self._eligible = [endpoint for endpoint in weighted if not endpoint.draining] or weighted
+        self._only = self._eligible[0] if len(self._eligible) == 1 else None
+        self._due = 0.0
+        self.usable = list(self._eligible)
+        self._usable_changed()
+
+    def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
+        """Most balancers do not care how long an answer took."""
+
+    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> None:
+        """Count a failure; eject the endpoint when that is one too many and there are others to take its place."""
+        if self._only is None and outlier.failed(endpoint, now, timed_out=timed_out, own_column=self._own_column):
+            self._refresh(now)
+
+    def connect_succeeded(self, endpoint: EndpointState) -> None:
+        """Forget the endpoint's failures."""
+        outlier.succeeded(endpoint)
+
+    def _refresh(self, now: float) -> None:
+        """Work out `usable` again: one ejected by any worker leaves, one whose time has passed comes back."""
+        self._due = now + self.SYNC_S
+        usable = [endpoint for endpoint in self._eligible if not outlier.is_ejected(endpoint, now)] or self._eligible
+        if usable != self.usable:
+            self.usable = list(usable)
+            self._usable_changed()
+
+    def _usable_changed(self) -> None:
+        """A balancer that derives something from `usable` derives it again here."""
