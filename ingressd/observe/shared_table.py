@@ -1,0 +1,174 @@
+"""Shared truth across workers: one mapping, a column per process, a slot per endpoint, one writer per column.
+
+A column is a `memoryview` of signed 64-bit cells. It begins with the cells of the process itself (`HEARTBEAT_MS`, …)
+and goes on with `SLOT_CELLS` cells for each slot, one cache line each. Aligned 64-bit loads and stores do not tear on
+the machines Python runs on, and every cell has one writer, so nothing is locked; a reader sees values a little old.
+
+The last column is the controller's: its cells are the directory, which endpoint owns a slot (`DIRECTORY`), so that a
+controller that starts again gives every endpoint the slot that the workers already know.
+
+Slot 0 belongs to no endpoint. An endpoint for which the delta names no slot has no shared state.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final
+
+MAX_WORKERS: Final = 128
+MAX_SLOTS: Final = 65536
+
+SLOT_CELLS: Final = 8
+IN_FLIGHT: Final = 0
+"""Gauge: exchanges of this worker that use the endpoint now."""
+REQUESTS: Final = 1
+"""Counter: exchanges sent to the endpoint."""
+FAILURES: Final = 2
+"""Counter: tries that failed (connect, reset, time-out, 5xx where it counts)."""
+CONSECUTIVE_FAILURES: Final = 3
+"""Gauge: failures since the last success, as this worker saw them."""
+EJECTED_UNTIL_MS: Final = 4
+"""CLOCK_MONOTONIC milliseconds until which this worker ejects the endpoint; the greatest of all columns counts."""
+EWMA_US: Final = 5
+"""Peak EWMA of the latency in microseconds, 0 for no sample."""
+EWMA_AT_MS: Final = 6
+"""CLOCK_MONOTONIC milliseconds of the last sample of `EWMA_US`."""
+DIRECTORY: Final = 7
+"""In the controller's column: a digest of upstream and address, 0 for a free slot. In the workers' columns: unused."""
+
+PROCESS_CELLS: Final = 32
+HEARTBEAT_MS: Final = 0
+"""CLOCK_MONOTONIC milliseconds of the last turn of the loop that beat."""
+CONNECTIONS: Final = 1
+"""Gauge: client connections open."""
+ACCEPTED: Final = 2
+"""Counter: client connections accepted."""
+VERSION: Final = 3
+"""Gauge: the version of the snapshot that serves."""
+APPLYING: Final = 4
+"""Gauge: the version that is being applied, 0 for none: after a crash it says what the worker was doing."""
+DRAINING: Final = 5
+"""Gauge: 1 while the worker drains."""
+APPLYING_UNIT: Final = 6
+"""Gauge: the position in the delta (1-based) of the unit that is being applied, 0 for none."""
+
+GAUGES: Final = (CONNECTIONS, VERSION, DRAINING, HEARTBEAT_MS)
+"""Process cells that a reaped worker leaves wrong; counters go on where they were."""
+SLOT_GAUGES: Final = (IN_FLIGHT, CONSECUTIVE_FAILURES)
+
+_COLUMN_CELLS: Final = PROCESS_CELLS + MAX_SLOTS * SLOT_CELLS
+_COLUMN_BYTES: Final = _COLUMN_CELLS * 8
+_PAGE: Final = mmap.PAGESIZE
+_STRIDE: Final = (_COLUMN_BYTES + _PAGE - 1) // _PAGE * _PAGE
+_SIZE: Final = _PAGE + _STRIDE * (MAX_WORKERS + 1)
+# Cells of the first page, written by the supervisor only.
+_WORKERS: Final = 0
+
+
+class SharedTable:
+    """The mapping. Pages that nobody touches cost nothing, so it is made for the greatest number of workers at once.
+
+    The supervisor calls `create()`; children call `attach(fd)` with the inherited descriptor. Raises OSError when the
+    mapping cannot be made.
+    """
+
+    __slots__ = ("_columns", "_header", "_map", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, _SIZE)
+        whole = memoryview(self._map)
+        self._header = whole[:_PAGE].cast("q")
+        self._columns: list[memoryview] = []
+        for index in range(MAX_WORKERS + 1):
+            start = _PAGE + index * _STRIDE
+            self._columns.append(whole[start : start + _COLUMN_BYTES].cast("q"))
+
+    @classmethod
+    def create(cls, workers: int = 1) -> SharedTable:
+        """A new table of zeros in anonymous shared memory; `fd` is inheritable only where it is passed on by name."""
+        fd = os.memfd_create("ingressd-shared-table", os.MFD_CLOEXEC)
+        os.ftruncate(fd, _SIZE)
+        table = cls(fd)
+        table.workers = workers
+        return table
+
+    @classmethod
+    def attach(cls, fd: int) -> SharedTable:
+        """The table that another process created."""
+        return cls(fd)
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are: their columns are 0 … workers-1."""
+        return self._header[_WORKERS]
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        if not 1 <= count <= MAX_WORKERS:
+            raise ValueError(f"workers must be 1 to {MAX_WORKERS}, not {count}")
+        self._header[_WORKERS] = count
+
+    def column(self, worker: int) -> memoryview:
+        """The cells of one worker, for `column[base + IN_FLIGHT] += 1`. Only that worker writes there."""
+        return self._columns[worker]
+
+    def controller_column(self) -> memoryview:
+        """The cells of the controller: its heartbeat, and the directory of slots."""
+        return self._columns[MAX_WORKERS]
+
+    def columns(self) -> list[memoryview]:
+        """The columns of all workers, for loops that sum one cell on the hot path."""
+        return self._columns[: self.workers]
+
+    @staticmethod
+    def base(slot: int) -> int:
+        """The index of a slot's first cell, the same in every column."""
+        return PROCESS_CELLS + slot * SLOT_CELLS
+
+    def sum(self, slot: int, cell: int) -> int:
+        """One cell of a slot added up over all workers."""
+        index = PROCESS_CELLS + slot * SLOT_CELLS + cell
+        total = 0
+        for column in self._columns[: self._header[_WORKERS]]:
+            total += column[index]
+        return total
+
+    def max(self, slot: int, cell: int) -> int:
+        """The greatest value of one cell of a slot over all workers."""
+        index = PROCESS_CELLS + slot * SLOT_CELLS + cell
+        return max(column[index] for column in self._columns[: self._header[_WORKERS]])
+
+    def sum_process(self, cell: int) -> int:
+        """One process cell added up over all workers."""
+        return sum(column[cell] for column in self._columns[: self._header[_WORKERS]])
+
+    def clear_slot(self, slot: int) -> None:
+        """Zero a slot in every column. Only for a slot that every worker has acknowledged to be free."""
+        start = PROCESS_CELLS + slot * SLOT_CELLS
+        zeros = memoryview(bytes(SLOT_CELLS * 8)).cast("q")
+        for column in self._columns:
+            column[start : start + SLOT_CELLS] = zeros
+
+    def reap(self, worker: int) -> None:
+        """Zero the gauges of a worker that is gone: the supervisor does, before the next one starts in its place."""
+        column = self._columns[worker]
+        for cell in GAUGES:
+            column[cell] = 0
+        directory = self._columns[MAX_WORKERS]
+        for index in range(PROCESS_CELLS, _COLUMN_CELLS, SLOT_CELLS):
+            if directory[index + DIRECTORY]:
+                for cell in SLOT_GAUGES:
+                    column[index + cell] = 0
+
+    def close(self) -> None:
+        """Unmap and close the descriptor. No column may be used afterwards."""
+        for column in self._columns:
+            column.release()
+        self._columns.clear()
+        self._header.release()
+        try:
+            self._map.close()
+        finally:
+            os.close(self.fd)

@@ -1,0 +1,72 @@
+"""One mapping for all processes: what one writes, the others read."""
+
+import os
+
+import pytest
+
+from ingressd.observe.shared_table import (
+    CONNECTIONS,
+    DIRECTORY,
+    IN_FLIGHT,
+    MAX_WORKERS,
+    REQUESTS,
+    SharedTable,
+)
+
+
+@pytest.fixture
+def table():
+    table = SharedTable.create(workers=2)
+    yield table
+    table.close()
+
+
+def test_what_one_mapping_writes_the_other_reads(table):
+    other = SharedTable.attach(os.dup(table.fd))
+    base = table.base(7)
+    table.column(0)[base + IN_FLIGHT] += 3
+    other.column(1)[base + IN_FLIGHT] += 4
+    assert other.sum(7, IN_FLIGHT) == table.sum(7, IN_FLIGHT) == 7
+    assert table.max(7, IN_FLIGHT) == 4
+    assert other.workers == 2
+    other.close()
+
+
+def test_sum_leaves_columns_beyond_the_workers_out(table):
+    table.column(2)[table.base(1) + IN_FLIGHT] = 5
+    assert table.sum(1, IN_FLIGHT) == 0
+    table.workers = 3
+    assert table.sum(1, IN_FLIGHT) == 5
+
+
+def test_reap_zeroes_gauges_and_keeps_counters_of_that_worker_only(table):
+    base = table.base(3)
+    table.controller_column()[base + DIRECTORY] = 99
+    for worker in (0, 1):
+        column = table.column(worker)
+        column[CONNECTIONS] = 8
+        column[base + IN_FLIGHT] = 2
+        column[base + REQUESTS] = 10
+    table.reap(0)
+    assert table.sum_process(CONNECTIONS) == 8
+    assert table.sum(3, IN_FLIGHT) == 2
+    assert table.sum(3, REQUESTS) == 20
+
+
+def test_clear_slot_leaves_the_neighbours(table):
+    for slot in (4, 5, 6):
+        table.column(1)[table.base(slot) + REQUESTS] = slot
+        table.controller_column()[table.base(slot) + DIRECTORY] = slot
+    table.clear_slot(5)
+    assert [table.sum(slot, REQUESTS) for slot in (4, 5, 6)] == [4, 0, 6]
+    assert table.controller_column()[table.base(5) + DIRECTORY] == 0
+
+
+@pytest.mark.parametrize("count", [0, MAX_WORKERS + 1])
+def test_a_number_of_workers_it_has_no_column_for_is_refused(table, count):
+    with pytest.raises(ValueError, match="workers must be"):
+        table.workers = count
+
+
+def test_an_untouched_table_costs_no_memory(table):
+    assert os.fstat(table.fd).st_blocks * 512 <= 64 * 1024
