@@ -1,0 +1,45 @@
+"""Keys, positions and events: what sources yield and the store keeps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ingressd.control.objects.kubernetes import KubernetesObject
+from ingressd.control.objects.static import StaticObject
+
+AnyObject = KubernetesObject | StaticObject
+
+
+class ObjectKey(NamedTuple):
+    """The stable name of an object. `kind` is the name of its struct ("Ingress", "StaticRoute"); orders by itself.
+
+    `namespace` is "" for cluster-scoped and static objects.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class Position(NamedTuple):
+    """Where an object was read from. Never part of its content.
+
+    `line` is 1-based. `document` counts the documents of the file from 0; `path` leads from the document's root to the
+    object: ("items", 3) in a List, ("routes", 0) in the configuration file, () for a document that is the object.
+    """
+
+    file: str
+    line: int = 1
+    document: int = 0
+    path: tuple[str | int, ...] = ()
+
+
+class ObjectEvent(NamedTuple):
+    """An object appeared or changed, or is gone (`object` None)."""
+
+    key: ObjectKey
+    object: AnyObject | None
+    position: Position | None = None

@@ -1,0 +1,247 @@
+"""What we read of Kubernetes' objects. Unknown fields are ignored; absent and null are the default.
+
+Fields are named as in the API (camel case on the wire). Enumerations stay plain strings: translation says which of
+them it does not know, and about which object. Never change a dict you find in here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from ingressd.model.secret import PrivateBytes
+
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """ObjectMeta. `namespace` is "" for cluster-scoped kinds and filled in ("default") for the others."""
+
+    name: str = ""
+    namespace: str = ""
+    creation_timestamp: Timestamp | None = None
+    annotations: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
+
+
+class ServiceBackendPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A port of a Service, by name or number; neither is a mistake that translation reports."""
+
+    name: str = ""
+    number: int = 0
+
+
+class IngressServiceBackend(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The Service of a backend, in the Ingress's namespace."""
+
+    name: str = ""
+    port: ServiceBackendPort = ServiceBackendPort()
+
+
+class TypedLocalObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A `resource` backend."""
+
+    api_group: str = ""
+    kind: str = ""
+    name: str = ""
+
+
+class IngressBackend(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Exactly one of `service` and `resource` should be set."""
+
+    service: IngressServiceBackend | None = None
+    resource: TypedLocalObjectReference | None = None
+
+
+class HTTPIngressPath(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """One path. `path_type` is required by the API and "" when it is missing."""
+
+    path: str = ""
+    path_type: str = ""
+    backend: IngressBackend = IngressBackend()
+
+
+class HTTPIngressRuleValue(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The paths of a rule."""
+
+    paths: tuple[HTTPIngressPath, ...] = ()
+
+
+class IngressRule(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """`host` "" is every host. `http` None: the host's requests go to the default backend."""
+
+    host: str = ""
+    http: HTTPIngressRuleValue | None = None
+
+
+class IngressTLS(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """No hosts: those of the rules, or the wildcard host of the controller."""
+
+    hosts: tuple[str, ...] = ()
+    secret_name: str = ""
+
+
+class IngressSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """`ingress_class_name` None is "not set", which is not the same as ""."""
+
+    ingress_class_name: str | None = None
+    default_backend: IngressBackend | None = None
+    rules: tuple[IngressRule, ...] = ()
+    tls: tuple[IngressTLS, ...] = ()
+
+
+class Ingress(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """networking.k8s.io/v1."""
+
+    metadata: Metadata
+    spec: IngressSpec = IngressSpec()
+
+
+class IngressClassParameters(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Where the class's parameters are."""
+
+    api_group: str = ""
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+    scope: str = "Cluster"
+
+
+class IngressClassSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The controller's name decides ownership."""
+
+    controller: str = ""
+    parameters: IngressClassParameters | None = None
+
+
+class IngressClass(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """networking.k8s.io/v1, cluster-scoped."""
+
+    metadata: Metadata
+    spec: IngressClassSpec = IngressClassSpec()
+
+
+class ServicePort(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """`target_port` is a number, the name of a container port, or None for the same as `port`."""
+
+    port: int = 0
+    name: str = ""
+    protocol: str = "TCP"
+    target_port: int | str | None = None
+    app_protocol: str = ""
+
+
+class ClientIPConfig(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """How long a client sticks, in seconds."""
+
+    timeout_seconds: int | None = None
+
+
+class SessionAffinityConfig(msgspec.Struct, frozen=True, gc=False):
+    """Parameters of `sessionAffinity: ClientIP`."""
+
+    client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """`cluster_ip` is "None" for a headless Service."""
+
+    type: str = "ClusterIP"
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    external_name: str = ""
+    ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] = {}
+    session_affinity: str = "None"
+    session_affinity_config: SessionAffinityConfig | None = None
+    publish_not_ready_addresses: bool = False
+    internal_traffic_policy: str = "Cluster"
+    traffic_distribution: str = ""
+
+
+class Service(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """v1."""
+
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()
+
+
+class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """None is "unknown": `ready` and `serving` then count as true, `terminating` as false (API reference)."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ForName(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A zone or a node that an endpoint is meant for."""
+
+    name: str = ""
+
+
+class EndpointHints(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Topology hints; empty is no hint."""
+
+    for_zones: tuple[ForName, ...] = ()
+    for_nodes: tuple[ForName, ...] = ()
+
+
+class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """One endpoint; its addresses are fungible, and clients use the first."""
+
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    hints: EndpointHints | None = None
+    node_name: str = ""
+    zone: str = ""
+    hostname: str = ""
+
+
+class EndpointPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A port of all endpoints of the slice. `port` None is "not restricted", which nothing can be sent to."""
+
+    name: str = ""
+    port: int | None = None
+    protocol: str = "TCP"
+    app_protocol: str = ""
+
+
+class EndpointSlice(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """discovery.k8s.io/v1. The label `kubernetes.io/service-name` says whose it is."""
+
+    metadata: Metadata
+    address_type: str = ""
+    endpoints: tuple[SliceEndpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+
+class Secret(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """v1. The values of `data` are decoded from base64 and redact themselves."""
+
+    metadata: Metadata
+    type: str = "Opaque"
+    data: dict[str, PrivateBytes] = {}
+
+
+class ConfigMap(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """v1. `binaryData` is not read."""
+
+    metadata: Metadata
+    data: dict[str, str] = {}
+
+
+class Namespace(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """v1, cluster-scoped; read for its labels."""
+
+    metadata: Metadata
+
+
+KubernetesObject = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"

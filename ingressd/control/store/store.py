@@ -1,0 +1,203 @@
+"""The store: current objects by key, and what translation needs to look up quickly.
+
+Copy on write: a view shares the store's dicts until the store next changes the one in question, so a view costs a few
+references and stays what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeVar, cast
+
+import msgspec
+
+from ingressd.control.objects.event import AnyObject, ObjectEvent, ObjectKey, Position
+from ingressd.control.objects.kubernetes import SERVICE_NAME_LABEL, EndpointSlice, Ingress
+from ingressd.control.store.references import references_of
+
+T = TypeVar("T")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_NONE: Final[frozenset[ObjectKey]] = frozenset()
+
+
+class StoreView:
+    """An immutable view of the store at one moment. Everything it iterates over is in order of key."""
+
+    __slots__ = ("_good", "_kinds", "_referrers", "_slices", "_sorted")
+
+    def __init__(
+        self,
+        kinds: Mapping[str, Mapping[ObjectKey, AnyObject]],
+        good: Mapping[ObjectKey, AnyObject],
+        *,
+        slices: Mapping[tuple[str, str], frozenset[ObjectKey]],
+        referrers: Mapping[ObjectKey, frozenset[ObjectKey]],
+    ) -> None:
+        self._kinds = kinds
+        self._good = good
+        self._slices = slices
+        self._referrers = referrers
+        self._sorted: dict[str, tuple[ObjectKey, ...]] = {}
+
+    def get(self, key: ObjectKey) -> AnyObject | None:
+        """The current object, or None."""
+        of_kind = self._kinds.get(key.kind)
+        return None if of_kind is None else of_kind.get(key)
+
+    def find(self, of_type: type[T], *, namespace: str = "", name: str) -> T | None:
+        """The current object of a type: `view.find(Service, namespace="default", name="api")`."""
+        return cast("T | None", self.get(ObjectKey(of_type.__name__, namespace, name)))
+
+    def last_good(self, key: ObjectKey) -> AnyObject | None:
+        """The last version that translation accepted, or None. It is kept until the object is deleted."""
+        return self._good.get(key)
+
+    def keys(self, of_type: type[object]) -> tuple[ObjectKey, ...]:
+        """The keys of a type in order."""
+        kind = of_type.__name__
+        keys = self._sorted.get(kind)
+        if keys is None:
+            keys = self._sorted[kind] = tuple(sorted(self._kinds.get(kind, ())))
+        return keys
+
+    def items(self, of_type: type[T]) -> Iterator[tuple[ObjectKey, T]]:
+        """Keys and objects of a type in order of key."""
+        of_kind = cast("Mapping[ObjectKey, T]", self._kinds.get(of_type.__name__, {}))
+        for key in self.keys(of_type):
+            yield key, of_kind[key]
+
+    def count(self, of_type: type[object]) -> int:
+        """How many objects of a type there are."""
+        return len(self._kinds.get(of_type.__name__, ()))
+
+    def slices(self, *, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
+        """The EndpointSlices whose label names the Service, in order of name."""
+        of_kind = self._kinds.get("EndpointSlice", {})
+        keys = sorted(self._slices.get((namespace, service), _NONE))
+        return tuple(cast("EndpointSlice", of_kind[key]) for key in keys)
+
+    def referrers(self, key: ObjectKey) -> tuple[ObjectKey, ...]:
+        """The Ingresses that name this Service or Secret, whether or not it exists, in order of key."""
+        return tuple(sorted(self._referrers.get(key, _NONE)))
+
+
+class Store:
+    """Current objects by key. Belongs to the pipeline's loop; not for several threads."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, dict[ObjectKey, AnyObject]] = {}
+        self._positions: dict[ObjectKey, Position] = {}
+        self._good: dict[ObjectKey, AnyObject] = {}
+        self._slices: dict[tuple[str, str], frozenset[ObjectKey]] = {}
+        self._referrers: dict[ObjectKey, frozenset[ObjectKey]] = {}
+        self._shared: set[str] = set()
+
+    def apply(self, events: Iterable[ObjectEvent]) -> frozenset[ObjectKey]:
+        """Take events in order; return the keys whose content is not what it was before the call.
+
+        A new `resourceVersion`, `generation` or position alone is kept but is not a change.
+        """
+        before: dict[ObjectKey, AnyObject | None] = {}
+        for key, value, position in events:
+            of_kind = self._kinds.get(key.kind)
+            old = None if of_kind is None else of_kind.get(key)
+            if position is not None and value is not None:
+                self._positions[key] = position
+            if old is value:
+                continue
+            before.setdefault(key, old)
+            self._put(key, old, value)
+        return frozenset(key for key, old in before.items() if not same_content(old, self._current(key)))
+
+    def accept(self, keys: Iterable[ObjectKey]) -> None:
+        """Remember the current version of these objects as good, because translation refused nothing in them."""
+        good = self._own("good", self._good)
+        self._good = good
+        for key in keys:
+            value = self._current(key)
+            if value is not None:
+                good[key] = value
+
+    def last_good(self, key: ObjectKey) -> AnyObject | None:
+        """The last accepted version, or None."""
+        return self._good.get(key)
+
+    def get(self, key: ObjectKey) -> AnyObject | None:
+        """The current object, or None."""
+        return self._current(key)
+
+    def position(self, key: ObjectKey) -> Position | None:
+        """Where the current object was read from, None when it came from a cluster."""
+        return self._positions.get(key)
+
+    def snapshot(self) -> StoreView:
+        """A view that later changes do not touch."""
+        self._shared.update(self._kinds)
+        self._shared.update(("good", "slices", "referrers"))
+        return StoreView(dict(self._kinds), self._good, slices=self._slices, referrers=self._referrers)
+
+    def _current(self, key: ObjectKey) -> AnyObject | None:
+        of_kind = self._kinds.get(key.kind)
+        return None if of_kind is None else of_kind.get(key)
+
+    def _own(self, name: str, table: dict[Key, Value]) -> dict[Key, Value]:
+        if name in self._shared:
+            self._shared.discard(name)
+            return dict(table)
+        return table
+
+    def _put(self, key: ObjectKey, old: AnyObject | None, new: AnyObject | None) -> None:
+        of_kind = self._kinds[key.kind] = self._own(key.kind, self._kinds.get(key.kind, {}))
+        if new is None:
+            del of_kind[key]
+            self._positions.pop(key, None)
+            if key in self._good:
+                self._good = self._own("good", self._good)
+                del self._good[key]
+        else:
+            of_kind[key] = new
+        if key.kind == "EndpointSlice":
+            self._slices = self._own("slices", self._slices)
+            _reindex(self._slices, key, old=_service_of(old), new=_service_of(new))
+        elif key.kind == "Ingress":
+            self._referrers = self._own("referrers", self._referrers)
+            _reindex(self._referrers, key, old=_named_by(old), new=_named_by(new))
+
+
+def same_content(old: AnyObject | None, new: AnyObject | None) -> bool:
+    """Whether two versions of an object mean the same: everything but `resourceVersion` and `generation` is equal."""
+    if old is new or old == new:
+        return True
+    if old is None or new is None or type(old) is not type(new):
+        return False
+    before, after = getattr(old, "metadata", None), getattr(new, "metadata", None)
+    if before is None or after is None or before == after:
+        return False
+    after = msgspec.structs.replace(after, resource_version=before.resource_version, generation=before.generation)
+    return bool(before == after and msgspec.structs.replace(new, metadata=before) == old)
+
+
+def _service_of(value: AnyObject | None) -> frozenset[tuple[str, str]]:
+    if not isinstance(value, EndpointSlice):
+        return frozenset()
+    service = value.metadata.labels.get(SERVICE_NAME_LABEL, "")
+    return frozenset({(value.metadata.namespace, service)}) if service else frozenset()
+
+
+def _named_by(value: AnyObject | None) -> frozenset[ObjectKey]:
+    return references_of(value) if isinstance(value, Ingress) else _NONE
+
+
+def _reindex(
+    index: dict[Key, frozenset[ObjectKey]], key: ObjectKey, *, old: frozenset[Key], new: frozenset[Key]
+) -> None:
+    for gone in old - new:
+        rest = index[gone] - {key}
+        if rest:
+            index[gone] = rest
+        else:
+            del index[gone]
+    for come in new - old:
+        index[come] = index.get(come, _NONE) | {key}
