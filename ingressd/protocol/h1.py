@@ -1,0 +1,543 @@
+"""HTTP/1 heads: where one ends, and what it says (RFC 9112). The strictest reading, once, on the hot path.
+
+A head is split on CRLF and every line is looked up in the cache of lines already classified (`fields`); a line that
+does not need touching is forwarded as the very bytes that came. Nothing is carried from one message to the next.
+"""
+
+import re
+from typing import Any, Final
+
+from ingressd.protocol.authority import METHOD_BYTES, unusual_request_line
+from ingressd.protocol.fields import (
+    ACCEPT_ENCODING,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    DROP,
+    EXPECT,
+    FORWARD,
+    HOPS,
+    HOST,
+    NO_OPTIONS,
+    SPECIAL,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    USER_AGENT,
+    classify_request_line,
+    classify_response_line,
+)
+from ingressd.protocol.limits import HeadError, HeadLimits
+
+__all__ = [
+    "CHUNKED",
+    "LENGTH",
+    "NO_BODY",
+    "UNTIL_CLOSE",
+    "HeadError",
+    "HeadLimits",
+    "RequestHead",
+    "ResponseHead",
+    "find_head_end",
+    "parse_request_head",
+    "parse_response_head",
+]
+
+# How a response's body ends (RFC 9112, 6.3).
+NO_BODY: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
+
+_BLANKS: Final = (b" ", b"\t")
+_CRLF: Final = b"\r\n"
+_END: Final = b"\r\n\r\n"
+
+# RFC 9112, 3: request-line = method SP request-target SP HTTP-version. Origin form without fragment or backslash in the
+# path; methods in capitals as nginx has it. Those that begin with C or T take the slow lane; it knows CONNECT, TRACE.
+_REQUEST_LINE = re.compile(
+    rb"(?![CT])([A-Z_-]{1,64}) ((/[!-\"$->@-\[\]-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\.([01])"
+).fullmatch
+# RFC 9112, 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]. The last SP is often left out.
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?").fullmatch
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_TOKEN_BYTES: Final = frozenset(b"!#$%&'*+.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
+
+
+class RequestHead:
+    """One request head, read. Byte strings are as they came unless said otherwise."""
+
+    __slots__ = (
+        "accept_encoding",
+        "chunked",
+        "coding",
+        "content_length",
+        "expect",
+        "expect_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "method",
+        "nominated",
+        "options",
+        "path",
+        "referer",
+        "special",
+        "target",
+        "te_trailers",
+        "upgrade",
+        "user_agent",
+        "version",
+    )
+
+    method: bytes
+    target: bytes  # to forward: origin form, or "*" for OPTIONS
+    path: bytes  # target up to "?"
+    host: bytes  # the authority with its port, validated; b"" for HTTP/1.0 without one
+    version: int  # 10 or 11
+    fields: list[bytes]  # lines without CRLF to forward untouched, in order
+    special: dict[bytes, list[bytes]] | None  # values by lowercase name, which the proxy interprets or replaces
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool  # the client may send another request on this connection
+    expect_continue: bool
+    upgrade: bytes | None  # lowercase protocol, when Connection nominates it too
+    user_agent: bytes | None
+    referer: bytes | None
+    accept_encoding: bytes | None
+    te_trailers: bool
+    options: frozenset[bytes]  # every Connection option, lowercase
+    # As the lines said it, before the whole head was judged.
+    nominated: frozenset[bytes]
+    coding: int | None
+    expect: bool | None
+
+    def __repr__(self) -> str:
+        body = "chunked" if self.chunked else self.content_length
+        return f"<RequestHead {self.method!r} {self.target!r} host={self.host!r} body={body}>"
+
+
+class ResponseHead:
+    """One response head, read. `content_length` without a body (HEAD, 304) is what the body would have had."""
+
+    __slots__ = (
+        "chunked",
+        "coding",
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "fields",
+        "framing",
+        "keep_alive",
+        "options",
+        "reason",
+        "special",
+        "status",
+        "upgrade",
+        "version",
+    )
+
+    status: int
+    reason: bytes
+    version: int
+    fields: list[bytes]
+    special: dict[bytes, list[bytes]] | None
+    content_length: int | None
+    chunked: bool
+    framing: int  # NO_BODY, LENGTH, CHUNKED or UNTIL_CLOSE
+    keep_alive: bool  # the upstream connection may serve another request after this message
+    upgrade: bytes | None
+    content_type: bytes | None
+    content_encoding: bytes | None
+    options: frozenset[bytes]  # every Connection option, lowercase
+    coding: int | None  # as the line said it
+
+    def __repr__(self) -> str:
+        framing = ("no body", "length", "chunked", "until close")[self.framing]
+        return f"<ResponseHead {self.status} {framing} {self.content_length}>"
+
+
+def find_head_end(
+    data: bytes | bytearray,
+    start: int = 0,
+    *,
+    scanned: int = 0,
+    limits: HeadLimits | None = None,
+    response: bool = False,
+) -> int:
+    """The offset just past the empty line that ends the head beginning at `start`, or -1 when more is needed.
+
+    `scanned` is how much of `data` an earlier call has seen (its `len(data)`), so a slow sender costs only what is new.
+    Raises HeadError at once for what can never become a head: a bare CR, LF or NUL, a malformed first line, or one of
+    the limits passed; with `response` the status is always 502.
+    """
+    end = data.find(_END, start if scanned < start + 3 else scanned - 3)
+    if end >= 0:
+        if end == start:
+            # RFC 9112, 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One.
+            raise HeadError(502 if response else 400, "empty lines before the first line")
+        return end + 4
+    if len(data) > start:
+        try:
+            _check_unfinished(data, start, scanned=scanned, limits=limits, response=response)
+        except HeadError as error:
+            if response and error.status != 502:
+                raise HeadError(502, error.reason) from None
+            raise
+    return -1
+
+
+def _check_unfinished(
+    data: bytes | bytearray, start: int, *, scanned: int, limits: HeadLimits | None, response: bool
+) -> None:
+    size = len(data)
+    low = max(start, scanned)
+    if low > start and data[low - 1] == 13:
+        low -= 1
+    feeds = data.count(b"\n", low)
+    returns = data.count(b"\r", low) - (data[size - 1] == 13)
+    if feeds != returns or data.count(_CRLF, low) != feeds or data.find(b"\0", low) >= 0:
+        raise HeadError(400, "bare CR, LF or NUL")
+    first = start + 2 if data.startswith(_CRLF, start) else start
+    line_start = data.rfind(b"\n", start) + 1 or start
+    if line_start <= first:
+        _check_first_bytes(data, first, response=response)
+    elif feeds:
+        line_end = data.find(_CRLF, first)
+        if line_end + 2 > low:
+            _check_first_line(bytes(data[first:line_end]), limits, response=response)
+    if limits is None:
+        return
+    if line_start <= first:
+        if size - first > limits.request_line_bytes:
+            _check_length(bytes(data[first:]), limits)
+    elif size - line_start > limits.field_line_bytes:
+        raise HeadError(431, "field line too long")
+    if size - start > limits.head_bytes:
+        raise HeadError(431, "head too large")
+
+
+def _check_first_bytes(data: bytes | bytearray, first: int, *, response: bool) -> None:
+    """Refuse a peer that speaks another protocol (TLS on a plain port, say) without waiting for its line to end."""
+    if first < len(data):
+        if response:
+            if not b"HTTP/1.".startswith(bytes(data[first : first + 7])):
+                raise HeadError(502, "malformed status line")
+        elif data[first] not in _TOKEN_BYTES and data[first] != 13:
+            raise HeadError(400, "malformed request line")
+
+
+def _check_length(line: bytes, limits: HeadLimits) -> None:
+    if len(line) > limits.request_line_bytes:
+        # RFC 9112, 3: 501 for "a method longer than any that it implements", 414 for a longer target.
+        if line.find(b" ", 0, METHOD_BYTES + 1) < 0:
+            raise HeadError(501, "method too long")
+        raise HeadError(414, "request line too long")
+
+
+def _check_first_line(line: bytes, limits: HeadLimits | None, *, response: bool) -> None:
+    if limits is not None:
+        _check_length(line, limits)
+    if response:
+        if _STATUS_LINE(line) is None:
+            raise HeadError(502, "malformed status line")
+    elif _REQUEST_LINE(line) is None:
+        unusual_request_line(line)
+
+
+def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
+    """Read one whole request head, the bytes up to what `find_head_end` answered. Raises HeadError."""
+    lines = _lines(head, limits)
+    first = lines.pop(0)
+    if not first and lines:
+        first = lines.pop(0)
+    if len(first) > limits.request_line_bytes:
+        _check_length(first, limits)
+    if len(lines) > limits.max_fields:
+        raise HeadError(431, "too many fields")
+    request = RequestHead()
+    authority = None
+    match = _REQUEST_LINE(first)
+    if match is not None:
+        request.method, request.target, request.path, minor = match.groups()
+        request.version = 11 if minor == b"1" else 10
+    else:
+        request.method, request.target, request.path, request.version, authority = unusual_request_line(first)
+    _set_defaults(request)
+    fields = request.fields
+    host: bytes | None = None
+    plain = request.version == 11
+    known = limits.requests.get
+    for line in lines:
+        entry: Any = known(line)
+        if entry is None:
+            entry = classify_request_line(line, limits)
+        if not entry:
+            fields.append(line)
+            continue
+        kind, _, value = entry
+        if kind == HOST:
+            if host is not None:
+                # RFC 9112, 3.2: "MUST respond with a 400 to any request message that contains more than one Host".
+                raise HeadError(400, "more than one Host")
+            host = value
+        elif kind >= USER_AGENT:
+            fields.append(line)
+            _read_along(request, kind, value)
+        elif kind != DROP:
+            plain = False
+            _interpret(request, line, entry)
+    if host is None:
+        if request.version == 11:
+            raise HeadError(400, "no Host")
+        host = b""
+    # RFC 9112, 3.2.2: "a proxy MUST ignore the received Host header field (if any) and instead replace it with the host
+    # information of the request-target".
+    request.host = host if authority is None else authority
+    if not plain:
+        _conclude(request)
+    return request
+
+
+def _lines(head: bytes, limits: HeadLimits) -> list[bytes]:
+    if len(head) > limits.head_bytes:
+        _check_length(head[: head.find(_CRLF, 2)], limits)
+        raise HeadError(431, "head too large")
+    lines = head.split(_CRLF)
+    if lines.pop() or lines.pop() or not lines:
+        raise HeadError(400, "unfinished head")
+    return lines
+
+
+def _set_defaults(request: RequestHead) -> None:
+    request.fields = []
+    request.special = None
+    request.content_length = None
+    request.chunked = False
+    request.keep_alive = True
+    request.expect_continue = False
+    request.upgrade = None
+    request.user_agent = None
+    request.referer = None
+    request.accept_encoding = None
+    request.te_trailers = False
+    request.options = NO_OPTIONS
+    request.nominated = NO_OPTIONS
+    request.coding = None
+    request.expect = None
+
+
+def _read_along(request: RequestHead, kind: int, value: Any) -> None:
+    """Note the first value of a field that is forwarded all the same."""
+    if kind == USER_AGENT:
+        if request.user_agent is None:
+            request.user_agent = value
+    elif kind == ACCEPT_ENCODING:
+        if request.accept_encoding is None:
+            request.accept_encoding = value
+    elif request.referer is None:
+        request.referer = value
+
+
+def _interpret(request: RequestHead, line: bytes, entry: tuple[int, bytes, Any]) -> None:
+    kind, _, value = entry
+    if kind == CONNECTION:
+        request.options |= value[0]
+        request.nominated |= value[1]
+    elif kind == CONTENT_LENGTH:
+        if request.content_length is not None:
+            raise HeadError(400, "more than one Content-Length")
+        request.content_length = value
+    elif kind == TRANSFER_ENCODING:
+        if request.coding is not None:
+            raise HeadError(400, "more than one Transfer-Encoding")
+        request.coding = value
+    elif kind == UPGRADE:
+        request.upgrade = value if request.upgrade is None else b""
+    elif kind == EXPECT:
+        request.expect = value and request.expect is not False
+    elif kind == TE:
+        request.te_trailers = request.te_trailers or value
+    elif kind == HOPS and request.method != b"OPTIONS":
+        # RFC 9110, 7.6.2: other methods than TRACE and OPTIONS may ignore Max-Forwards.
+        request.fields.append(line)
+    else:
+        if request.special is None:
+            request.special = {}
+        request.special.setdefault(value[0], []).append(value[1])
+
+
+def _conclude(request: RequestHead) -> None:
+    """What only the whole head can tell: persistence (RFC 9112, 9.3), nominated fields, framing, upgrades."""
+    options = request.options
+    if request.version == 10:
+        request.keep_alive = b"keep-alive" in options and b"close" not in options
+    elif b"close" in options:
+        request.keep_alive = False
+    if request.nominated:
+        # RFC 9110, 7.6.1: "remove any header or trailer field(s) from the message with the same name as the
+        # connection-option".
+        request.fields = _without(request.fields, request.nominated)
+    if request.coding is not None:
+        _apply_coding(request)
+    # RFC 9110, 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore it".
+    if request.expect is not None and request.version == 11:
+        if not request.expect:
+            raise HeadError(417, "unknown expectation")
+        request.expect_continue = True
+    if request.upgrade is not None:
+        # RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request"; and
+        # "A sender of Upgrade MUST also send an "Upgrade" connection option".
+        if not request.upgrade or request.version == 10 or b"upgrade" not in options:
+            request.upgrade = None
+        elif request.upgrade == b"websocket":
+            if request.chunked or request.content_length:
+                # Peers disagree on whether such a body is one, or is the first bytes of the tunnel.
+                raise HeadError(400, "WebSocket handshake with a body")
+            if request.method != b"GET":
+                request.upgrade = None  # RFC 6455, 4.1: "The method of the request MUST be GET".
+
+
+def _apply_coding(request: RequestHead) -> None:
+    # RFC 9112, 6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding header field
+    # MUST treat the message as if the framing is faulty".
+    if request.version == 10:
+        raise HeadError(400, "Transfer-Encoding in HTTP/1.0")
+    if request.coding:
+        raise HeadError(request.coding, "unusable Transfer-Encoding")
+    # RFC 9112, 6.1: "A server MAY reject a request that contains both Content-Length and Transfer-Encoding".
+    if request.content_length is not None:
+        raise HeadError(400, "both Content-Length and Transfer-Encoding")
+    request.chunked = True
+
+
+def _without(fields: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    return [line for line in fields if line[: line.index(b":")].lower() not in names]
+
+
+def parse_response_head(head: bytes, *, method: bytes, limits: HeadLimits) -> ResponseHead:
+    """Read one whole response head, interim ones (1xx) too. `method` is the request's. Raises HeadError(502)."""
+    try:
+        return _parse_response(head, method, limits)
+    except HeadError as error:
+        if error.status != 502:
+            raise HeadError(502, error.reason) from None
+        raise
+
+
+def _parse_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
+    lines = _lines(head, limits)
+    match = _STATUS_LINE(lines.pop(0))
+    if match is None:
+        raise HeadError(502, "malformed status line")
+    if len(lines) > limits.max_fields:
+        raise HeadError(502, "too many fields")
+    response = ResponseHead()
+    minor, status, reason = match.groups()
+    response.version = 11 if minor == b"1" else 10
+    response.status = int(status)
+    response.reason = reason or b""
+    response.content_length = None
+    response.content_type = None
+    response.content_encoding = None
+    response.upgrade = None
+    response.options = NO_OPTIONS
+    response.coding = None
+    fields: list[bytes] = []
+    special: dict[bytes, list[bytes]] | None = None
+    nominated: frozenset[bytes] = NO_OPTIONS
+    known = limits.responses.get
+    for line in lines:
+        entry: Any = known(line)
+        if entry is None:
+            if line[:1] in _BLANKS:
+                return _parse_response(_unfold(head), method, limits)
+            entry = classify_response_line(line, limits)
+        if not entry:
+            fields.append(line)
+            continue
+        kind, kept, value = entry
+        if kind == SPECIAL:
+            name, value = value
+            if special is None:
+                special = {name: [value]}
+            elif name in special:
+                special[name].append(value)
+            else:
+                special[name] = [value]
+        elif kind == CONTENT_LENGTH:
+            # RFC 9112, 6.3: equal repetitions may be replaced by a single one.
+            if response.content_length is not None and response.content_length != value:
+                raise HeadError(502, "conflicting Content-Length")
+            response.content_length = value
+        elif kind == CONTENT_TYPE:
+            fields.append(kept)
+            response.content_type = value
+        elif kind == FORWARD:
+            fields.append(kept)
+        elif kind == CONTENT_ENCODING:
+            fields.append(kept)
+            response.content_encoding = value
+        elif kind == CONNECTION:
+            response.options |= value[0]
+            nominated |= value[1]
+        elif kind == TRANSFER_ENCODING:
+            if response.coding is not None:
+                raise HeadError(502, "more than one Transfer-Encoding")
+            response.coding = value
+        elif kind == UPGRADE:
+            response.upgrade = value
+    response.fields = _without(fields, nominated) if nominated else fields
+    response.special = special
+    _frame(response, method)
+    return response
+
+
+def _frame(response: ResponseHead, method: bytes) -> None:
+    """How the body ends, and whether the connection lives on (RFC 9112, 6.3 and 9.3)."""
+    options = response.options
+    if response.version == 11:
+        response.keep_alive = b"close" not in options
+    else:
+        response.keep_alive = b"keep-alive" in options and b"close" not in options
+    if response.upgrade is not None and (not response.upgrade or b"upgrade" not in options):
+        response.upgrade = None
+    response.chunked = False
+    if response.coding is not None:
+        if response.coding or response.version == 10:
+            raise HeadError(502, "unusable Transfer-Encoding")
+        if response.content_length is not None:
+            raise HeadError(502, "both Content-Length and Transfer-Encoding")
+        response.chunked = True
+    status = response.status
+    if status < 200 or status == 204:
+        # RFC 9110, 8.6 and RFC 9112, 6.1: neither Content-Length nor Transfer-Encoding may stand in a 1xx or a 204.
+        response.content_length = None
+        response.chunked = False
+        response.framing = NO_BODY
+    elif status == 304 or method == b"HEAD":
+        response.framing = NO_BODY
+    elif response.chunked:
+        response.framing = CHUNKED
+    elif response.content_length is not None:
+        response.framing = LENGTH
+    else:
+        response.framing = UNTIL_CLOSE
+        response.keep_alive = False
+
+
+def _unfold(head: bytes) -> bytes:
+    """RFC 9112, 5.2: a proxy "MUST either discard the message or replace each received obs-fold with one or more SP".
+
+    Not where framing hangs on it, and not right after the status line, where there is nothing to continue.
+    """
+    for match in _FOLD.finditer(head):
+        line = head[head.rfind(b"\n", 0, match.start()) + 1 : match.start()]
+        name = line[: line.find(b":")].rstrip(b" \t").lower()
+        if b":" not in line or name in (b"content-length", b"transfer-encoding", b"connection", b"upgrade"):
+            raise HeadError(502, "folded field line")
+    unfolded = _FOLD.sub(b" ", head)
+    if not unfolded.endswith(_END):
+        raise HeadError(502, "folded field line")
+    return unfolded
