@@ -1,0 +1,165 @@
+"""TLS from clients: the ClientHello is read first, then decides the certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ingressd.protocol.client_hello import ClientHello, parse_client_hello
+from ingressd.proxy.tls.store import TlsStore
+from ingressd.proxy.tls.transport import CLOSING, HANDSHAKE, AppProtocol, TlsShare, TlsTransport
+
+MAX_HELLO_BYTES: Final = 32768
+"""A ClientHello with post-quantum key shares is under 2 KiB; OpenSSL itself takes 131,396 bytes."""
+
+MAX_PLAIN_BYTES: Final = 8192
+"""How much of a plain HTTP request is awaited before it is answered: a whole head, so that no reset eats the answer."""
+
+_HANDSHAKE_RECORD: Final = 0x16
+_ALERT_DECODE_ERROR: Final = 50
+_ALERT_UNRECOGNIZED_NAME: Final = 112
+_METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
+
+
+class TlsServer(TlsTransport):
+    """An accepted connection. The listener makes one for each; `make_app` is called when the handshake is done."""
+
+    __slots__ = (
+        "_hello",
+        "_make_app",
+        "_on_lost",
+        "_store",
+        "deadline_s",
+        "host",
+        "sni",
+        "wheel_at_s",
+        "wheel_slot",
+    )
+
+    def __init__(
+        self,
+        store: TlsStore,
+        make_app: Callable[[TlsServer], AppProtocol],
+        share: TlsShare,
+        *,
+        on_lost: Callable[[TlsServer], None] | None = None,
+    ) -> None:
+        """`on_lost` is called once when the connection is gone, whether the handshake was ever done or not."""
+        super().__init__(share)
+        self._store = store
+        self._make_app = make_app
+        self._on_lost = on_lost
+        self._hello = b""
+        self.sni: str | None = None
+        """The name that the client asked for, as it wrote it."""
+        self.host: str | None = None
+        """The entry of the store that matched it ("" for the default certificate), None before the handshake."""
+        self.deadline_s = 0.0
+        self.wheel_slot = -1
+        self.wheel_at_s = 0.0
+
+    def on_deadline(self, now: float) -> None:
+        """From the timer wheel: the handshake took too long."""
+        self.handshake_timed_out()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._app is None:
+            self._share.counters.tls_failures += 1
+        self._hello = b""
+        super().connection_lost(exc)
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`sni` besides what every TLS transport knows."""
+        if name == "sni":
+            return self.sni if self.sni is not None else default
+        return super().get_extra_info(name, default)
+
+    def _receive_early(self, data: bytes) -> None:
+        if self._ssl is not None:
+            super()._receive_early(data)
+            return
+        waiting = self.host is not None
+        hello = self._hello = self._hello + data if self._hello else data
+        if waiting:
+            # Complete, and in the gate. Nobody sends more before our answer, but somebody might try.
+            if len(hello) > MAX_HELLO_BYTES:
+                self._refuse(_ALERT_DECODE_ERROR)
+            return
+        # nginx tells plain HTTP from TLS by the first byte, too.
+        if hello[0] != _HANDSHAKE_RECORD:
+            self._receive_plain(hello)
+            return
+        try:
+            parsed: ClientHello | None = parse_client_hello(hello)
+        except ValueError:
+            self._refuse(_ALERT_DECODE_ERROR)
+            return
+        if parsed is not None:
+            self.sni = parsed.sni
+            self.host = ""
+            self._share.gate.enter(self)
+        elif len(hello) > MAX_HELLO_BYTES:
+            self._refuse(_ALERT_DECODE_ERROR)
+
+    def begin_handshake(self) -> None:
+        """From the gate: choose the certificate and answer the ClientHello."""
+        if self._state != HANDSHAKE:
+            return
+        selection = self._store.context_for(self.sni)
+        if selection is None:
+            self._refuse(_ALERT_UNRECOGNIZED_NAME)
+            return
+        self.host = selection.host
+        share = self._share
+        ssl_object = selection.front.wrap_bio(share.incoming, share.outgoing, server_side=True)
+        ssl_object.context = selection.certificate
+        self._begin(ssl_object)
+        hello, self._hello = self._hello, b""
+        share.incoming.write(hello)
+        self._step_handshake()
+
+    def _handshake_done(self) -> None:
+        counters = self._share.counters
+        counters.tls_handshakes += 1
+        if self._ssl.session_reused:
+            counters.tls_resumed += 1
+        app = self._app = self._make_app(self)
+        self._deliver = app.data_received
+        app.connection_made(self)
+
+    def _refuse(self, alert: int) -> None:
+        """End with a fatal alert; nothing is encrypted yet, so it is seven plain bytes (RFC 8446 section 6)."""
+        self._raw.write(bytes((0x15, 3, 3, 0, 2, 2, alert)))
+        self._handshake_failed(ConnectionAbortedError(f"TLS alert {alert} sent"))
+
+    def _receive_plain(self, request: bytes) -> None:
+        is_http = request.startswith(_METHODS)
+        if is_http and b"\r\n\r\n" not in request and b"\n\n" not in request and len(request) < MAX_PLAIN_BYTES:
+            return
+        if not is_http and len(request) < 8 and any(method.startswith(request) for method in _METHODS):
+            return
+        self._raw.write(_plain_http_answer(is_http, self._share.date_line()))
+        self._state = CLOSING
+        self._failure = ConnectionAbortedError("not TLS")
+        self._raw.close()
+
+
+def _plain_http_answer(is_http: bool, date_line: bytes) -> bytes:
+    """nginx's answer 497, which it sends as 400, and its 400 for what is not even HTTP."""
+    title = b"400 The plain HTTP request was sent to HTTPS port" if is_http else b"400 Bad Request"
+    said = b"<center>The plain HTTP request was sent to HTTPS port</center>\r\n" if is_http else b""
+    body = (
+        b"<html>\r\n<head><title>" + title + b"</title></head>\r\n<body>\r\n"
+        b"<center><h1>400 Bad Request</h1></center>\r\n" + said + b"</body>\r\n</html>\r\n"
+    )
+    return (
+        b"HTTP/1.1 400 Bad Request\r\n%sContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+        % (
+            date_line,
+            len(body),
+            body,
+        )
+    )
