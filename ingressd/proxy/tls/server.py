@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ingressd.protocol.client_hello import ClientHello, parse_client_hello
+from ingressd.protocol.client_hello import MAX_BYTES, parse_client_hello
 from ingressd.proxy.tls.store import TlsStore
 from ingressd.proxy.tls.transport import CLOSING, HANDSHAKE, AppProtocol, TlsShare, TlsTransport
 
-MAX_HELLO_BYTES: Final = 32768
-"""A ClientHello with post-quantum key shares is under 2 KiB; OpenSSL itself takes 131,396 bytes."""
+MAX_HELLO_RECORDS: Final = 16
+"""Records that a ClientHello may be spread over. Each costs a look at all before it, so the number must be small."""
+
+MAX_HELLO_BYTES: Final = MAX_BYTES + 4 + 5 * MAX_HELLO_RECORDS
 
 MAX_PLAIN_BYTES: Final = 8192
 """How much of a plain HTTP request is awaited before it is answered: a whole head, so that no reset eats the answer."""
@@ -28,6 +30,9 @@ class TlsServer(TlsTransport):
         "_hello",
         "_make_app",
         "_on_lost",
+        "_queued",
+        "_record_at",
+        "_records",
         "_store",
         "deadline_s",
         "host",
@@ -50,8 +55,11 @@ class TlsServer(TlsTransport):
         self._make_app = make_app
         self._on_lost = on_lost
         self._hello = b""
+        self._record_at = 0
+        self._records = 0
+        self._queued = False
         self.sni: str | None = None
-        """The name that the client asked for, as it wrote it."""
+        """The name that the client asked for, lowercase."""
         self.host: str | None = None
         """The entry of the store that matched it ("" for the default certificate), None before the handshake."""
         self.deadline_s = 0.0
@@ -81,28 +89,37 @@ class TlsServer(TlsTransport):
         if self._ssl is not None:
             super()._receive_early(data)
             return
-        waiting = self.host is not None
         hello = self._hello = self._hello + data if self._hello else data
-        if waiting:
-            # Complete, and in the gate. Nobody sends more before our answer, but somebody might try.
-            if len(hello) > MAX_HELLO_BYTES:
-                self._refuse(_ALERT_DECODE_ERROR)
-            return
         # nginx tells plain HTTP from TLS by the first byte, too.
         if hello[0] != _HANDSHAKE_RECORD:
             self._receive_plain(hello)
-            return
+        elif len(hello) > MAX_HELLO_BYTES or self._records > MAX_HELLO_RECORDS:
+            self._refuse(_ALERT_DECODE_ERROR)
+        elif not self._queued and self._record_ended(hello):
+            self._receive_hello(hello)
+
+    def _record_ended(self, hello: bytes) -> bool:
+        """Whether another record is whole. Only then can the ClientHello be, and only then is it looked at again."""
+        ended = False
+        while len(hello) >= self._record_at + 5:
+            end = self._record_at + 5 + int.from_bytes(hello[self._record_at + 3 : self._record_at + 5], "big")
+            if end > len(hello):
+                break
+            self._record_at = end
+            self._records += 1
+            ended = True
+        return ended
+
+    def _receive_hello(self, hello: bytes) -> None:
         try:
-            parsed: ClientHello | None = parse_client_hello(hello)
+            parsed = parse_client_hello(hello)
         except ValueError:
             self._refuse(_ALERT_DECODE_ERROR)
             return
         if parsed is not None:
             self.sni = parsed.sni
-            self.host = ""
+            self._queued = True
             self._share.gate.enter(self)
-        elif len(hello) > MAX_HELLO_BYTES:
-            self._refuse(_ALERT_DECODE_ERROR)
 
     def begin_handshake(self) -> None:
         """From the gate: choose the certificate and answer the ClientHello."""

@@ -116,10 +116,10 @@ class TlsStore:
     def context_for(self, sni: str | None) -> Selection | None:
         """Exact name, else a wildcard of one label, else the default certificate, else the self-signed one.
 
-        None when there is nothing to offer, or the name is unknown and unknown names are rejected
+        `sni` is lowercase. None when there is nothing to offer, or the name is unknown and unknown names are rejected
         (`ssl-reject-handshake`): answer with the alert unrecognized_name.
         """
-        host = (sni or "").rstrip(".").lower()
+        host = sni or ""
         hosts = self._hosts
         if host not in hosts:
             host = "*" + host[host.find(".") :] if "." in host else ""
