@@ -46,6 +46,20 @@ class TicketSecret:
         """The secret as it is now, for a process of our own: through an inherited descriptor, never the environment."""
         return self._day.to_bytes(8, "big") + self._secret
 
+    def to_descriptor(self) -> int:
+        """A new memfd that holds the secret, for the child that inherits it. The caller closes its own copy."""
+        descriptor = os.memfd_create("ticket-secret", os.MFD_CLOEXEC)
+        os.pwrite(descriptor, self.encode(), 0)
+        return descriptor
+
+    @classmethod
+    def from_descriptor(cls, descriptor: int) -> TicketSecret:
+        """Read what `to_descriptor` wrote and close the descriptor. Raises ValueError, OSError."""
+        try:
+            return cls.decode(os.pread(descriptor, ENCODED_BYTES + 1, 0))
+        finally:
+            os.close(descriptor)
+
     def advance(self, now_s: float) -> bool:
         """Step to the day of `now_s`; whether the secret changed. A clock that goes back changes nothing."""
         day = int(now_s // PERIOD_S)
