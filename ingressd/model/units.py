@@ -92,6 +92,7 @@ class ProcessPolicy(msgspec.Struct, frozen=True, tag="ProcessPolicy"):
     head_bytes: int = 32768
     max_header_fields: int = 100
     response_head_bytes: int = 65536
+    buffer_bytes: int = 65536
     max_connections: int = 16384
     underscores_in_headers: bool = False
     ignore_invalid_headers: bool = True

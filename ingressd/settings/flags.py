@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from ingressd.settings import values as v
 from ingressd.settings.configmap import SettingProblem
+from ingressd.settings.nearest import did_you_mean
 
 
 class ProcessFlags(msgspec.Struct, frozen=True):
     """The switches. None is "not set"; references are "namespace/name".
 
     `disable_svc_external_name` is on unless the flag says false: an ExternalName reaches wherever its author likes.
+    `watch_namespace` "" is every namespace.
     """
 
     ingress_class: str | None = None
@@ -27,15 +31,196 @@ class ProcessFlags(msgspec.Struct, frozen=True):
     publish_status_address: tuple[str, ...] = ()
     update_status: bool = True
     configmap: str | None = None
+    shutdown_grace_period_s: float | None = None
+
+
+class Flag(NamedTuple):
+    """One flag. `field` is that of `ProcessFlags`; no parser: not built, unless the value is in `as_we_do`."""
+
+    name: str
+    default: str
+    about: str
+    field: str = ""
+    parse: v.Parser | None = None
+    as_we_do: tuple[str, ...] = ()
+    nginx_only: bool = False
+
+
+def _name_or_none(text: str) -> str | None:
+    return v.no_control(text).strip() or None
+
+
+def _reference_or_none(text: str) -> str | None:
+    return v.optional_reference(text) or None
+
+
+_BUILT: Final = (
+    Flag("ingress-class", "", "Name of our class; wins over `ingressClass.name`", "ingress_class", _name_or_none),
+    Flag(
+        "controller-class", "", "Our controller; wins over `ingressClass.controller`", "controller_class", _name_or_none
+    ),
+    Flag(
+        "watch-ingress-without-class",
+        "false",
+        "Take Ingresses that name no class",
+        "watch_ingress_without_class",
+        v.boolean,
+    ),
+    Flag(
+        "ingress-class-by-name",
+        "false",
+        "Take classes by name, whoever controls them",
+        "ingress_class_by_name",
+        v.boolean,
+    ),
+    Flag("watch-namespace", "", "Read this namespace only; empty for all", "watch_namespace", v.no_control),
+    Flag(
+        "default-backend-service",
+        "",
+        "Service (namespace/name) that takes what nothing matches",
+        "default_backend_service",
+        _reference_or_none,
+    ),
+    Flag(
+        "default-ssl-certificate",
+        "",
+        "Secret (namespace/name) for server names that no certificate covers",
+        "default_ssl_certificate",
+        _reference_or_none,
+    ),
+    Flag("disable-catch-all", "false", "Refuse Ingresses that would take every host", "disable_catch_all", v.boolean),
+    Flag(
+        "disable-svc-external-name",
+        "true (ingress-nginx: false)",
+        "Refuse Services of type ExternalName",
+        "disable_svc_external_name",
+        v.boolean,
+    ),
+    Flag(
+        "publish-status-address",
+        "",
+        "Addresses for the status of our objects, separated by commas",
+        "publish_status_address",
+        v.addresses_or_names,
+    ),
+    Flag("update-status", "true", "Give our objects a status", "update_status", v.boolean),
+    Flag("configmap", "", "ConfigMap (namespace/name) that acts like `settings`", "configmap", _reference_or_none),
+    Flag(
+        "shutdown-grace-period",
+        "0",
+        "How long listeners stay open after SIGTERM; the key in `settings` wins",
+        "shutdown_grace_period_s",
+        v.seconds,
+    ),
+)
+
+_LATER: Final = (
+    Flag("annotations-prefix", "nginx.ingress.kubernetes.io", "Prefix of annotations"),
+    Flag("apiserver-host", "", "Address of the API server", as_we_do=("",)),
+    Flag("certificate-authority", "", "Authority of the API server", as_we_do=("",)),
+    Flag("kubeconfig", "", "File with the API server", as_we_do=("",)),
+    Flag("deep-inspect", "true", "Look into annotations for injections"),
+    Flag("enable-annotation-validation", "true", "Validate annotations"),
+    Flag("disable-full-test", "false", "Admission tests one object only", as_we_do=("false",)),
+    Flag("disable-sync-events", "false", "No Events for changes", as_we_do=("false",)),
+    Flag("election-id", "ingress-controller-leader", "Name of the leader's lease"),
+    Flag("election-ttl", "30s", "Duration of the leader's lease"),
+    Flag("disable-leader-election", "false", "Always lead", as_we_do=("true",)),
+    Flag("enable-metrics", "false", "Metrics are always on", as_we_do=("true",)),
+    Flag("metrics-per-host", "true", "Label metrics with the host"),
+    Flag("metrics-per-undefined-host", "false", "Label metrics with hosts that nobody declared", as_we_do=("false",)),
+    Flag("report-status-classes", "false", "Label metrics with 2xx instead of 200", as_we_do=("false",)),
+    Flag("time-buckets", "", "Buckets of durations"),
+    Flag("length-buckets", "", "Buckets of lengths"),
+    Flag("size-buckets", "", "Buckets of sizes"),
+    Flag("bucket-factor", "0", "Native histograms", as_we_do=("0",)),
+    Flag("max-buckets", "100", "Native histograms"),
+    Flag("exclude-socket-metrics", "", "Metrics to leave out", as_we_do=("",)),
+    Flag("enable-ssl-chain-completion", "false", "Fetch missing intermediate certificates", as_we_do=("false",)),
+    Flag("enable-ssl-passthrough", "false", "TLS passthrough", as_we_do=("false",)),
+    Flag("enable-topology-aware-routing", "false", "Hints of endpoints: `zone` says where we are"),
+    Flag("publish-service", "", "Service whose addresses become the status", as_we_do=("",)),
+    Flag("report-node-internal-ip-address", "false", "Internal node addresses in the status", as_we_do=("false",)),
+    Flag("update-status-on-shutdown", "true", "Clear the status at the end"),
+    Flag("status-update-interval", "60", "Seconds between looks at the status"),
+    Flag("sync-period", "0", "Read everything again", as_we_do=("0", "0s")),
+    Flag("tcp-services-configmap", "", "TCP services", as_we_do=("",)),
+    Flag("udp-services-configmap", "", "UDP services", as_we_do=("",)),
+    Flag("validating-webhook", "", "Admission: address", as_we_do=("",)),
+    Flag("validating-webhook-certificate", "", "Admission: certificate", as_we_do=("",)),
+    Flag("validating-webhook-key", "", "Admission: key", as_we_do=("",)),
+    Flag("watch-namespace-selector", "", "Namespaces by label", as_we_do=("",)),
+    Flag("post-shutdown-grace-period", "10", "Wait before the process ends"),
+    Flag("maxmind-license-key", "", "GeoIP", as_we_do=("",)),
+    Flag("maxmind-edition-ids", "", "GeoIP", as_we_do=("",)),
+    Flag("maxmind-mirror", "", "GeoIP", as_we_do=("",)),
+    Flag("maxmind-retries-count", "1", "GeoIP"),
+    Flag("maxmind-retries-timeout", "0s", "GeoIP"),
+)
+
+_LISTENERS: Final = "`listeners` and `admin` say where we listen"
+_NGINX_ONLY: Final = tuple(
+    Flag(name, "", about, nginx_only=True)
+    for about, names in (
+        (_LISTENERS, ["http-port", "https-port", "healthz-port", "healthz-host", "bind-addresses"]),
+        (
+            "an internal port of nginx",
+            ["status-port", "stream-port", "default-server-port", "ssl-passthrough-proxy-port"],
+        ),
+        ("/healthz is fixed", ["health-check-path", "health-check-timeout"]),
+        ("Go's profiler", ["profiling", "profiler-port"]),
+        ("changes are live at once", ["sync-rate-limit", "dynamic-configuration-retries"]),
+        ("the flow of nginx's own logs and metrics", ["internal-logger-address", "monitor-max-batch-size"]),
+        ("`log.level` says it", ["v", "alsologtostderr", "logtostderr", "stderrthreshold", "vmodule", "log_dir"]),
+        ("`ingressd version` says it", ["version"]),
+    )
+    for name in names
+)
+
+FLAGS: Final = {flag.name: flag for flag in (*_BUILT, *_LATER, *_NGINX_ONLY)}
 
 
 def parse_flags(
     values: Mapping[str, str], *, last_good: Mapping[str, str] | None = None
 ) -> tuple[ProcessFlags, tuple[SettingProblem, ...]]:
     """Parse `flags`. A malformed value falls back to that of `last_good`, else to the default."""
-    raise NotImplementedError
+    fields: dict[str, Any] = {}
+    problems: list[SettingProblem] = []
+    for name in sorted(values):
+        flag = FLAGS.get(name)
+        if flag is None:
+            problems.append(SettingProblem(name, f"unknown flag{did_you_mean(name, FLAGS)}", "UnknownKey"))
+        elif flag.nginx_only:
+            problems.append(SettingProblem(name, f"has no effect here: {flag.about}", "NotBuilt", "warning"))
+        elif flag.parse is None:
+            if values[name].strip() not in flag.as_we_do:
+                problems.append(SettingProblem(name, "not built yet", "NotBuilt"))
+        else:
+            try:
+                fields[flag.field] = flag.parse(values[name])
+            except ValueError as exc:
+                problems.append(SettingProblem(name, str(exc), "InvalidValue"))
+                _fall_back(flag, last_good or {}, fields)
+    return ProcessFlags(**fields), tuple(problems)
 
 
 def flags_reference() -> str:
     """The table of all flags as Markdown, for docs/settings.md."""
-    raise NotImplementedError
+    lines = ["| flag | default | what it does |\n|---|---|---|"]
+    lines += [f"| `{flag.name}` | {flag.default or '(empty)'} | {flag.about} |" for flag in _BUILT]
+    lines.append("\nKnown, not built yet: reported as an error by name, unless the value asks for what we do anyway.\n")
+    lines.append("| flag | ingress-nginx's default | what it would do |\n|---|---|---|")
+    lines += [f"| `{flag.name}` | {flag.default or '(empty)'} | {flag.about} |" for flag in _LATER]
+    lines.append(
+        "\nAbout nginx's own machinery: accepted with a warning, without effect.\n\n| flag | about |\n|---|---|"
+    )
+    lines += [f"| `{flag.name}` | {flag.about} |" for flag in _NGINX_ONLY]
+    return "\n".join([*lines, ""])
+
+
+def _fall_back(flag: Flag, last_good: Mapping[str, str], fields: dict[str, Any]) -> None:
+    if flag.parse is not None and flag.name in last_good:
+        try:
+            fields[flag.field] = flag.parse(last_good[flag.name])
+        except ValueError:
+            pass  # It was refused then too, and said so; the default stands.
