@@ -105,6 +105,10 @@ class Client:
             raise TimeoutError("the client's time is over")
         return left
 
+    def give_up_in(self, seconds: float) -> None:
+        """Move the end of every wait to `seconds` from now."""
+        self._until = time.monotonic() + seconds
+
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:

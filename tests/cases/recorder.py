@@ -1,0 +1,142 @@
+"""Upstreams that keep every byte they receive and answer as the current case says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+from cases.grammar import Request, read_requests
+from stage.echo import EchoLoop
+from stage.ports import Address, listening
+
+CANARY = "/__canary"
+Steps = list[dict[str, Any]]
+
+
+@dataclass
+class Connection:
+    """One connection of the proxy to an upstream. `mark` is where the current case began."""
+
+    upstream: str
+    received: bytearray = field(default_factory=bytearray)
+    mark: int = 0
+    closed: bool = False
+
+    @property
+    def of_case(self) -> bytes:
+        """What came since the current case began."""
+        return bytes(self.received[self.mark :])
+
+
+class Recorder:
+    """The upstreams u1, u2, pub and adm of the raw cases.
+
+    The plain answer is 200 "ok" with the upstream's name in X-Up and the target in X-T, so that an answer that went to
+    the wrong request is seen. A case may have u1 answer otherwise: `upstream`, one string or steps.
+    """
+
+    def __init__(self, loop: EchoLoop) -> None:
+        self._loop = loop
+        self._script: Steps = []
+        self._played = True
+        self._servers: list[asyncio.Server] = []
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.connections: list[Connection] = []
+        self.addresses: dict[str, Address] = {}
+        for name in ("u1", "u2", "pub", "adm"):
+            sock = listening(["127.0.0.1"])[0]
+            self.addresses[name] = sock.getsockname()
+            loop.run(self._listen(name, sock))
+
+    async def _listen(self, name: str, sock: socket.socket) -> None:
+        sock.setblocking(False)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve(name, reader, writer)
+
+        self._servers.append(await asyncio.start_server(serve, sock=sock))
+
+    def close(self) -> None:
+        """End them."""
+
+        async def close() -> None:
+            for server in self._servers:
+                server.close()
+            for writer in self._writers:
+                writer.transport.abort()
+
+        self._loop.run(close())
+
+    def begin(self, script: Steps) -> None:
+        """A new case: forget closed connections, mark the open ones, and let u1 play this once."""
+        self._script, self._played = script, not script
+        self.connections = [connection for connection in self.connections if not connection.closed]
+        for connection in self.connections:
+            connection.mark = len(connection.received)
+
+    def used(self) -> list[Connection]:
+        """The connections that received something in this case."""
+        return [connection for connection in self.connections if connection.of_case]
+
+    # --- serving ------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(name)
+        self.connections.append(connection)
+        self._writers.add(writer)
+        playing: asyncio.Task[None] | None = None
+        answered = 0
+        with contextlib.suppress(ConnectionError, OSError):
+            if name == "u1" and not self._played and self._script[0].get("on") == "connect":
+                self._played = True
+                await self._play(connection, writer, self._script[1:])
+            while data := await reader.read(65536):
+                connection.received += data
+                for request in read_requests(bytes(connection.received)).requests[answered:]:
+                    if name == "u1" and not self._played and request.target != CANARY:
+                        self._played, answered = True, answered + 1
+                        playing = asyncio.create_task(self._play(connection, writer, self._script), name="script")
+                    elif request.complete and (playing is None or request.target == CANARY):
+                        answered += 1
+                        await self._answer(name, request, writer)
+        connection.closed = True
+        if playing is not None:
+            playing.cancel()
+        self._writers.discard(writer)
+        writer.close()
+
+    @staticmethod
+    async def _answer(name: str, request: Request, writer: asyncio.StreamWriter) -> None:
+        target = re.sub(r"[^\x21-\x7e]", "?", request.target[:200])
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Up: {name}\r\nX-T: {target}\r\n\r\n"
+        writer.write(head.encode() + (b"" if request.method == "HEAD" else b"ok"))
+        await writer.drain()
+
+    @staticmethod
+    async def _play(connection: Connection, writer: asyncio.StreamWriter, script: Steps) -> None:
+        received = len(connection.received)
+        with contextlib.suppress(ConnectionError, OSError):
+            for step in script:
+                await asyncio.sleep(step.get("wait_ms", 0) / 1000)
+                if "wait_bytes" in step:
+                    for _ in range(200):
+                        if len(connection.received) - received >= step["wait_bytes"]:
+                            break
+                        await asyncio.sleep(0.01)
+                if step.get("close"):
+                    writer.close()
+                if step.get("reset"):
+                    linger = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    writer.transport.abort()
+                data = step.get("send", "").encode("latin-1") * step.get("times", 1)
+                size = step.get("pieces", len(data) or 1)
+                for start in range(0, len(data), size):
+                    writer.write(data[start : start + size])
+                    await writer.drain()
+                    await asyncio.sleep(step.get("pause_ms", 0) / 1000)
