@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--connections", type=numbers, default=CONNECTIONS, metavar="N,…")
     options.add_argument("--seconds", type=float, default=3.0, help="of one run")
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--patience", type=float, default=10.0, help="seconds to wait for quiet CPUs before a run")
     options.add_argument("--full", action="store_true", help="every size with every number of connections")
     options.add_argument("--no-syscalls", action="store_true")
     options.add_argument("--name", default="latest", help="results/NAME.json and results/NAME.png")
@@ -101,7 +102,14 @@ def bench(options: argparse.Namespace, builds: dict[str, str]) -> dict[str, Any]
             _say(f"missing: {name}: {why}")
         say = (lambda _: None) if options.quiet else _say
         for one in cells_of(options):
-            measured = cell.measure(field.peers, one, seconds=options.seconds, rounds=options.rounds, say=say)
+            measured = cell.measure(
+                field.peers,
+                one,
+                seconds=options.seconds,
+                rounds=options.rounds,
+                patience_s=options.patience,
+                say=say,
+            )
             results["cells"].append({**one._asdict(), "peers": measured})
         if not options.no_syscalls:
             results["syscalls"] = _count_syscalls(field, options)

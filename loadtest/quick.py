@@ -25,6 +25,7 @@ def main() -> int:
     options.add_argument("--connections", type=int, default=64)
     options.add_argument("--seconds", type=float, default=3.0)
     options.add_argument("--rounds", type=int, default=4)
+    options.add_argument("--patience", type=float, default=3.0, help="seconds to wait for quiet CPUs before a run")
     options.add_argument("--syscalls", action="store_true")
     arguments = options.parse_args()
     builds = default_builds() if arguments.ingressd is None else parse_builds(filter(None, arguments.ingressd))
@@ -45,6 +46,7 @@ def main() -> int:
             one,
             seconds=arguments.seconds,
             rounds=arguments.rounds,
+            patience_s=arguments.patience,
             say=lambda text: print(text, flush=True),
         )
         print(table.cell_table({"peers": measured}))

@@ -17,6 +17,7 @@ COLUMNS = (
     "p99 ms",
     "PSS MiB",
     "errors",
+    "disturbed",
 )
 
 
@@ -56,6 +57,7 @@ def row(name: str, result: Mapping[str, Any]) -> list[str]:
         f"{result['p99_us'] / 1e3:.2f}",
         f"{result['pss_kib'] / 1024:.1f}",
         str(result["errors"]),
+        f"{result['disturbed']}/{len(result['runs'])}",
     ]
 
 
