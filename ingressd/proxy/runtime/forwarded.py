@@ -30,6 +30,7 @@ from ingressd.protocol.fields import (
 from ingressd.protocol.h1 import HeadError, RequestHead
 
 _CACHE_ENTRIES: Final = 4096
+_CACHE_VALUE_BYTES: Final = 128
 _POOL_IDS: Final = 256
 _MAX_FORWARDED_FOR: Final = 64
 """Addresses looked at in X-Forwarded-For; a longer list is somebody's game."""
@@ -94,6 +95,7 @@ class Forwarder:
         "_peers",
         "_position",
         "_random",
+        "_real_ips",
         "_simple",
         "_trust_address",
         "_trust_rest",
@@ -112,13 +114,12 @@ class Forwarder:
         # ingress-nginx's default means "whoever connects"; there it reaches IPv6 peers too, in all but the address.
         everyone = process.trusted_proxies == _EVERYONE
         networks = (*process.trusted_proxies, "::/0") if everyone else process.trusted_proxies
-        self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
-            ip_network(cidr, strict=False) for cidr in networks
-        )
+        self._networks = tuple(ip_network(cidr, strict=False) for cidr in networks)
         self._left_out = frozenset(name.lower().encode() for name, _ in settable(process.set_headers))
         self._simple = not self._via and not self._left_out and self._forwarded_for == X_FORWARDED_FOR
         self._peers: dict[tuple[str, bool, bytes], _Peer] = {}
         self._trusted: dict[str, bool] = {}
+        self._real_ips: dict[tuple[bytes, str], str] = {}
         self._random = random
         self._ids = b""
         self._position = 0
@@ -219,6 +220,9 @@ class Forwarder:
 
     def _real_ip(self, claimed_for: bytes, peer_ip: str) -> str:
         """nginx's `real_ip_recursive on`: from the right, the first address that is no trusted proxy."""
+        known = self._real_ips.get((claimed_for, peer_ip))
+        if known is not None:
+            return known
         found = peer_ip
         for text in reversed(claimed_for.decode("latin-1").split(",")[-_MAX_FORWARDED_FOR:]):
             address = canonical_ip(text.strip())
@@ -227,6 +231,10 @@ class Forwarder:
             found = address
             if not self._is_trusted(address):
                 break
+        if len(claimed_for) <= _CACHE_VALUE_BYTES:
+            if len(self._real_ips) >= _CACHE_ENTRIES:
+                self._real_ips.clear()
+            self._real_ips[claimed_for, peer_ip] = found
         return found
 
     def _is_trusted(self, address: str) -> bool:
