@@ -53,7 +53,7 @@ DRAINING: Final = 5
 APPLYING_UNIT: Final = 6
 """Gauge: the position in the delta (1-based) of the unit that is being applied, 0 for none."""
 
-GAUGES: Final = (CONNECTIONS, VERSION, DRAINING, HEARTBEAT_MS)
+GAUGES: Final = (CONNECTIONS, VERSION, APPLYING, APPLYING_UNIT, DRAINING, HEARTBEAT_MS)
 """Process cells that a reaped worker leaves wrong; counters go on where they were."""
 SLOT_GAUGES: Final = (IN_FLIGHT, CONSECUTIVE_FAILURES)
 

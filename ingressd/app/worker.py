@@ -1,0 +1,314 @@
+"""A worker process: the data plane, fed by the controller, ordered by the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+import uvloop
+
+from ingressd.ipc import orders
+from ingressd.ipc.link import Link
+from ingressd.ipc.messages import (
+    Ack,
+    Commit,
+    Counters,
+    DeltaAssembler,
+    Flush,
+    Hello,
+    Listening,
+    Part,
+    ToWorker,
+    decode_to_worker,
+)
+from ingressd.ipc.orders import Order, receive_order
+from ingressd.model.codec import Delta, decode_unit
+from ingressd.model.units import ProcessPolicy
+from ingressd.observe import operational_log
+from ingressd.observe.counters import WorkerCounters
+from ingressd.observe.shared_table import (
+    ACCEPTED,
+    APPLYING,
+    DRAINING,
+    VERSION,
+    SharedTable,
+)
+from ingressd.proxy.dataplane.dataplane import Dataplane
+
+REPORT_S: Final = 1.0
+
+
+class Serving(Protocol):
+    """What a worker needs of its data plane."""
+
+    async def apply(self, delta: Delta) -> dict[str, str]:
+        """Bring a delta live; the keys that were refused, and why."""
+
+    def listen(self, name: str, sock: socket.socket) -> None:
+        """Accept from a socket."""
+
+    def unlisten(self, name: str) -> None:
+        """Accept no more from it."""
+
+    def begin_drain(self, grace_s: float) -> None:
+        """Say goodbye with every answer, close listeners after the grace period."""
+
+    async def drained(self, timeout_s: float) -> Any:
+        """Until nothing runs any more, or the time-out cut it off."""
+
+    def reopen_logs(self) -> None:
+        """Log files were rotated."""
+
+    def close(self) -> None:
+        """The end."""
+
+
+class WorkerProcess:
+    """Pumps orders and deltas into the data plane, and acknowledgements, counters and heartbeats out of it."""
+
+    def __init__(
+        self,
+        *,
+        worker: int,
+        table: SharedTable,
+        channel: socket.socket,
+        dataplane: Serving,
+        counters: WorkerCounters,
+        clock: Callable[[], float],
+        log: logging.Logger,
+    ) -> None:
+        self._worker = worker
+        self._column = table.column(worker)
+        self._channel = channel
+        self._dataplane = dataplane
+        self._counters = counters
+        self._clock = clock
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._link: Link[ToWorker] | None = None
+        self._deltas: asyncio.Queue[tuple[Link[ToWorker], Delta]] = asyncio.Queue()
+        self._gone = asyncio.Event()
+        self._drain_asked = asyncio.Event()
+        self._drain_s = (0.0, 0.0)  # Grace and time-out of the drain that was asked for.
+        self._listeners: list[str] = []
+        self._version = 0
+        self._digests: dict[
+            str, int
+        ] = {}  # Of each unit that serves, so that a new controller's snapshot costs little.
+        self._policy = ProcessPolicy()
+
+    async def run(self) -> int:
+        """Serve until drained, or until the supervisor is gone; the exit code."""
+        self._loop.add_reader(self._channel.fileno(), self._read_orders)
+        # For somebody who signals one worker by hand: it goes in order, and the supervisor starts another.
+        self._loop.add_signal_handler(signal.SIGTERM, self._begin_drain, None)
+        tasks = {
+            self._loop.create_task(self._apply_all(), name="apply"),
+            self._loop.create_task(self._report_all(), name="report"),
+            self._loop.create_task(self._drain_out(), name="drain"),
+            self._loop.create_task(self._gone.wait(), name="supervisor gone"),
+        }
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # Only the drain and the supervisor's end come in order: let any error be seen.
+            return 1 if self._gone.is_set() else 0
+        finally:
+            self._loop.remove_reader(self._channel.fileno())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._dataplane.close()
+            if self._link is not None:
+                self._link.close()
+
+    # ------------------------------------------------------------------ orders of the supervisor
+    def _read_orders(self) -> None:
+        while True:
+            try:
+                received = receive_order(self._channel)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = None
+            if received is None:
+                self._gone.set()
+                return
+            order, descriptors = received
+            self._obey(order, descriptors)
+
+    def _obey(self, order: Order, descriptors: list[int]) -> None:
+        if order.op == orders.ATTACH:
+            self._attach(socket.socket(fileno=descriptors[0]))
+        elif order.op == orders.LISTEN:
+            listening = socket.socket(fileno=descriptors[0])
+            listening.setblocking(False)
+            if self._drain_asked.is_set():
+                listening.close()
+                return
+            self._dataplane.listen(order.name, listening)
+            self._listeners.append(order.name)
+            self._say_listening()
+        elif order.op == orders.UNLISTEN:
+            if order.name in self._listeners:
+                self._dataplane.unlisten(order.name)
+                self._listeners.remove(order.name)
+                self._say_listening()
+        elif order.op == orders.DRAIN:
+            self._begin_drain(order)
+        elif order.op == orders.REOPEN:
+            self._dataplane.reopen_logs()
+        elif order.op == orders.LOG:
+            operational_log.configure(order.detail, order.name, process=f"worker {self._worker}")
+
+    def _attach(self, connected: socket.socket) -> None:
+        """A (new) controller: leave the old one, what of its delta was incomplete is forgotten."""
+        if self._link is not None:
+            self._link.close()
+        assembler = DeltaAssembler()
+        link: Link[ToWorker] = Link(
+            connected, self._loop, decode=decode_to_worker, received=lambda said: self._hear(link, assembler, said)
+        )
+        self._link = link
+        link.send(Hello(self._worker, os.getpid(), self._version))
+        self._say_listening()
+
+    def _say_listening(self) -> None:
+        if self._link is not None:
+            self._link.send(Listening(tuple(self._listeners)))
+
+    # ------------------------------------------------------------------ deltas of the controller
+    def _hear(self, link: Link[ToWorker], assembler: DeltaAssembler, message: ToWorker) -> None:
+        if isinstance(message, Part):
+            assembler.add(message)
+        elif isinstance(message, Commit):
+            self._deltas.put_nowait((link, assembler.finish(message)))
+        elif isinstance(message, Flush):
+            self._report(message.token, everything=message.everything)
+
+    async def _apply_all(self) -> None:
+        while True:
+            link, delta = await self._deltas.get()
+            began_s = self._clock()
+            try:
+                refused, error = await self._apply(delta), ""
+            except Exception as failure:  # noqa: BLE001 - whatever a unit broke must not end the process that serves
+                # The snapshot that serves goes on; the controller decides what to leave out.
+                self._log.exception("version %d could not be applied", delta.version)
+                refused, error = {}, f"{type(failure).__name__}: {failure}"
+            self._column[APPLYING] = 0
+            if link is self._link:
+                link.send(Ack(delta.version, refused, self._clock() - began_s, error))
+
+    async def _apply(self, delta: Delta) -> dict[str, str]:
+        delta = self._reduced(delta)
+        self._column[APPLYING] = delta.version
+        refused = await self._dataplane.apply(delta)
+        self._version = self._column[VERSION] = delta.version
+        for key in delta.removed:
+            self._digests.pop(key, None)
+        for key, unit in delta.changed.items():
+            if key in refused:
+                self._digests.pop(key, None)
+            else:
+                self._digests[key] = hash(bytes(unit))
+        policy = delta.changed.get("process")
+        if policy is not None and "process" not in refused:
+            decoded = decode_unit(policy)
+            if isinstance(decoded, ProcessPolicy):
+                self._policy = decoded
+        if delta.base == 0:
+            gc.collect()
+            # What serves stays; a full collection would walk over it for 18 ms with 10,000 routes.
+            gc.freeze()
+        return refused
+
+    def _reduced(self, delta: Delta) -> Delta:
+        """A snapshot from nothing, as a controller that started again sends, becomes a delta to what serves here."""
+        if delta.base == self._version and delta.base != 0:
+            return delta
+        if delta.base != 0:
+            raise ValueError(f"a delta from version {delta.base}, but {self._version} serves")
+        if self._version == 0:
+            return delta
+        changed = {key: unit for key, unit in delta.changed.items() if self._digests.get(key) != hash(bytes(unit))}
+        removed = tuple(key for key in self._digests if key not in delta.changed)
+        return msgspec.structs.replace(delta, base=self._version, changed=changed, removed=removed)
+
+    # ------------------------------------------------------------------ numbers
+    async def _report_all(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._report(0, everything=False)
+
+    def _report(self, token: int, *, everything: bool) -> None:
+        self._column[ACCEPTED] = self._counters.accepted
+        if self._link is not None:
+            self._link.send(Counters(token, self._counters.take(everything=everything)))
+
+    # ------------------------------------------------------------------ the end
+    def _begin_drain(self, order: Order | None) -> None:
+        """Ordered by the supervisor (`order`), or by a signal to this worker alone, which knows its policy itself."""
+        if self._drain_asked.is_set():
+            return
+        self._column[DRAINING] = 1
+        if order is None:
+            self._drain_s = (self._policy.shutdown_grace_period_s, self._policy.worker_shutdown_timeout_s)
+        else:
+            self._drain_s = (order.grace_s, order.timeout_s)
+        self._drain_asked.set()
+        self._dataplane.begin_drain(self._drain_s[0])
+
+    async def _drain_out(self) -> None:
+        await self._drain_asked.wait()
+        grace_s, timeout_s = self._drain_s
+        # A turn of the loop more, so that the data plane has closed its listeners.
+        await asyncio.sleep(grace_s + 0.001)
+        await self._dataplane.drained(timeout_s)
+        self._report(0, everything=False)
+
+
+async def _run(worker: int, table: SharedTable, channel: socket.socket, log: logging.Logger) -> int:
+    counters = WorkerCounters()
+    dataplane = Dataplane(
+        loop=asyncio.get_running_loop(),
+        shared=table,
+        worker=worker,
+        counters=counters,
+        log=log,
+        clock=time.monotonic,
+        wall=time.time,  # noqa: TID251 - the entry point, which hands clocks out
+    )
+    gc.collect()
+    gc.freeze()
+    process = WorkerProcess(
+        worker=worker,
+        table=table,
+        channel=channel,
+        dataplane=dataplane,
+        counters=counters,
+        clock=time.monotonic,
+        log=log,
+    )
+    return await process.run()
+
+
+def main(arguments: list[str]) -> int:
+    """Run worker INDEX with the inherited descriptors: `worker INDEX CHANNEL TABLE NUMBER LEVEL FORMAT`."""
+    _, index, channel, table, _, level, form = arguments
+    log = operational_log.configure(level, form, process=f"worker {index}")
+    orders_channel = socket.socket(fileno=int(channel))
+    orders_channel.setblocking(False)
+    shared = SharedTable.attach(int(table))
+    for descriptor in (int(channel), int(table)):
+        os.set_inheritable(descriptor, False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(int(index), shared, orders_channel, log))
