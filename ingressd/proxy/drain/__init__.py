@@ -1,1 +1,4 @@
-"""To be written by its first tenant."""
+"""Closing without loss: what has to be looked at before a connection is ended by us.
+
+May import: nothing of ours.
+"""

@@ -1,0 +1,554 @@
+"""The client's side of HTTP/1: one connection, its requests in order, and the bytes that answer them.
+
+What may be held of a client: one head within its limits, and one read (64 KiB) of a body or of pipelined requests; then
+the connection is not read until that has gone on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from math import inf
+from typing import Any, Final
+
+from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
+from ingressd.protocol.h1 import HeadError, RequestHead, find_head_end, parse_request_head
+from ingressd.proxy.http.answers import PAGES, status_line
+from ingressd.proxy.http.exchange import Exchange
+from ingressd.proxy.runtime.runtime import MIN_BODY_RATE_BYTES_PER_S
+from ingressd.proxy.runtime.worker import Worker
+
+HEAD: Final = 0
+"""Waiting for a request, or in the middle of its head."""
+BODY: Final = 1
+"""A request is being answered and its body has not ended."""
+WAIT: Final = 2
+"""A request is being answered and has come whole."""
+TUNNEL: Final = 3
+"""After a 101: opaque bytes."""
+LINGER: Final = 4
+"""The last answer is out, we have said that we write no more, and read what the client still sends."""
+CLOSED: Final = 5
+
+HIGH_WATER_BYTES: Final = 65536
+LINGER_S: Final = 2.0
+PROBE_AFTER_S: Final = 0.5
+CLOSE_LINE: Final = b"Connection: close\r\n"
+KEEP_ALIVE_LINE: Final = b"Connection: keep-alive\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+PROCESSING: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """One connection of a client, plain or over TLS: the transport decides."""
+
+    __slots__ = (
+        "_body_left",
+        "_body_window_bytes",
+        "_body_window_s",
+        "_chunked_answer",
+        "_decoder",
+        "_eof",
+        "_exchange",
+        "_keep",
+        "_pending",
+        "_pumping",
+        "_reading_paused",
+        "_scanned",
+        "_served",
+        "bytes_sent",
+        "deadline_s",
+        "head_bytes_sent",
+        "listener",
+        "peer_ip",
+        "peer_port",
+        "phase",
+        "port",
+        "tls",
+        "transport",
+        "wheel_at_s",
+        "wheel_slot",
+        "worker",
+        "writing_paused",
+    )
+
+    def __init__(self, worker: Worker, *, listener: str, port: bytes, tls: bool) -> None:
+        self.worker = worker
+        self.listener = listener
+        self.port = port
+        """Declared port of the listener, for X-Forwarded-Port."""
+        self.tls = tls
+        self.transport: Any = None
+        self.peer_ip = ""
+        self.peer_port = 0
+        self.phase = HEAD
+        self.deadline_s = inf
+        self.wheel_slot = -1
+        self.wheel_at_s = 0.0
+        self.bytes_sent = 0
+        self.head_bytes_sent = 0
+        self.writing_paused = False
+        self._exchange: Exchange | None = None
+        self._pending: bytearray | None = None
+        self._scanned = 0
+        self._served = 0
+        self._body_left = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._body_window_s = 0.0
+        self._body_window_bytes = 0
+        self._reading_paused = False
+        self._pumping = False
+        self._eof = False
+        self._keep = False
+        self._chunked_answer = False
+
+    def __repr__(self) -> str:
+        phase = ("head", "body", "wait", "tunnel", "linger", "closed")[self.phase]
+        return f"<ClientConnection {self.peer_ip}:{self.peer_port} {phase}, {self._served} served>"
+
+    # ------------------------------------------------------------------------------------------------ asyncio
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        peer = transport.get_extra_info("peername")
+        if peer:
+            self.peer_ip = peer[0].removeprefix("::ffff:")
+            self.peer_port = peer[1]
+        worker = self.worker
+        worker.clients.add(self)
+        worker.counters.connections += 1
+        self.set_deadline(worker.clock() + worker.current.process.client_header_timeout_s)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.worker.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self.worker.buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        phase = self.phase
+        if phase == HEAD:
+            if self._pending is not None:
+                self._pending += data
+                self._pump()
+            else:
+                self._receive_head(data)
+        elif phase == BODY:
+            self._receive_body(data, 0)
+        elif phase == WAIT:
+            self._hold(data)
+        elif phase == TUNNEL and self._exchange is not None:
+            self._exchange.on_client_tunnel(data)
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        phase = self.phase
+        if phase == BODY and self._exchange is not None:
+            self._exchange.refuse(400, "client ended its request early", close=True)
+            return True
+        if phase == WAIT:
+            # RFC 9112 section 9.6 lets a client half-close after its request; the answer still goes out. A client that
+            # went away altogether looks the same, until something is written: so something is, after a moment.
+            self.worker.loop.call_later(PROBE_AFTER_S, self._probe)
+            return True
+        if phase == TUNNEL and self._exchange is not None:
+            self._exchange.on_client_tunnel_end()
+            return True
+        self._close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        worker = self.worker
+        exchange, self._exchange = self._exchange, None
+        if self.phase != CLOSED:
+            self.phase = CLOSED
+        self._forget()
+        worker.clients.discard(self)
+        worker.counters.connections -= 1
+        if exchange is not None:
+            exchange.on_client_gone()
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        if self._exchange is not None:
+            self._exchange.on_client_paused()
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        if self._exchange is not None:
+            self._exchange.on_client_resumed()
+
+    # ------------------------------------------------------------------------------------------------ receiving
+    def _pump(self) -> None:
+        """Take requests out of what is pending, one after the other, as long as each is answered at once."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self.phase == HEAD and self._pending:
+                pending, self._pending = self._pending, None
+                self._receive_head(pending)
+                if self._scanned:
+                    break  # An unfinished head.
+        finally:
+            self._pumping = False
+        if self._reading_paused and self.phase in (HEAD, BODY):
+            self.resume_reading()
+
+    def _receive_head(self, data: bytes | bytearray) -> None:
+        worker = self.worker
+        runtime = worker.current
+        try:
+            end = find_head_end(data, 0, scanned=self._scanned, limits=runtime.limits)
+            if end < 0:
+                self._unfinished_head(data)
+                return
+            head = parse_request_head(bytes(data[:end]), runtime.limits)
+        except HeadError as error:
+            self._scanned = 0
+            self._refuse_head(error)
+            return
+        self._scanned = 0
+        now = worker.clock()
+        exchange = Exchange(self, runtime, head, now)
+        exchange.bytes_received = end
+        self._exchange = exchange
+        self._served += 1
+        self.bytes_sent = 0
+        if head.chunked:
+            self.phase = BODY
+            decoder = self._decoder = ChunkedDecoder()
+            try:
+                payload, consumed = decoder.feed(bytes(data), end)
+            except BodyError as error:
+                exchange.refuse(error.status, error.reason, close=True)
+                return
+            ended = decoder.done
+        elif head.content_length:
+            self.phase = BODY
+            payload = bytes(data[end : end + head.content_length])
+            self._body_left = head.content_length - len(payload)
+            consumed = end + len(payload)
+            ended = self._body_left == 0
+        else:
+            payload = b""
+            consumed = end
+            ended = True
+        if ended:
+            self.phase = WAIT
+        else:
+            self._body_window_s = now
+            self._body_window_bytes = len(payload)
+        if consumed < len(data):
+            self._hold(data[consumed:])
+        exchange.begin(payload, ended)
+
+    def _unfinished_head(self, data: bytes | bytearray) -> None:
+        if self._pending is None:
+            self._pending = data if isinstance(data, bytearray) else bytearray(data)
+            if not self._scanned:
+                process = self.worker.current.process
+                self.set_deadline(self.worker.clock() + process.client_header_timeout_s)
+        self._scanned = len(data)
+
+    def _refuse_head(self, error: HeadError) -> None:
+        """Answer a request that is none: nothing after it can be trusted, so the connection ends."""
+        self.worker.counters.bad_requests += 1
+        exchange = Exchange(self, self.worker.current, None, self.worker.clock())
+        self._exchange = exchange
+        self._served += 1
+        self.bytes_sent = 0
+        self._pending = None
+        self.phase = WAIT
+        exchange.refuse(error.status, error.reason, close=True)
+
+    def _receive_body(self, data: bytes, start: int) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        decoder = self._decoder
+        if decoder is not None:
+            try:
+                payload, consumed = decoder.feed(data, start)
+            except BodyError as error:
+                exchange.refuse(error.status, error.reason, close=True)
+                return
+            ended = decoder.done
+        else:
+            left = self._body_left
+            payload = data if len(data) <= left else data[:left]
+            consumed = len(payload)
+            self._body_left = left = left - consumed
+            ended = left == 0
+        self._body_window_bytes += len(payload)
+        if ended:
+            self.phase = WAIT
+            self._decoder = None
+            if consumed < len(data):
+                self._hold(data[consumed:])
+        exchange.on_request_body(payload, ended)
+
+    def _hold(self, data: bytes | bytearray) -> None:
+        """Keep what belongs to later requests until this one is answered."""
+        if self._pending is None:
+            self._pending = bytearray(data)
+        else:
+            self._pending += data
+        if len(self._pending) >= HIGH_WATER_BYTES:
+            self.pause_reading()
+
+    def pause_reading(self) -> None:
+        """Stop reading the client: what it sends cannot go on yet."""
+        if not self._reading_paused and self.phase != CLOSED:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read the client again."""
+        if self._reading_paused and self.phase != CLOSED:
+            self._reading_paused = False
+            self._body_window_s = self.worker.clock()
+            self._body_window_bytes = 0
+            self.transport.resume_reading()
+
+    # ------------------------------------------------------------------------------------------------ answering
+    def write_continue(self) -> None:
+        """RFC 9110 section 10.1.1: the client waits for a 100 before it sends the body."""
+        self._write(CONTINUE)
+
+    def write_interim(self, message: bytes) -> None:
+        """A 1xx of the upstream."""
+        self._write(message)
+
+    def write_head(
+        self,
+        head: RequestHead | None,
+        start: bytes,
+        *,
+        length: int | None,
+        bodiless: bool,
+        body: bytes,
+        end: bool,
+        close: bool = False,
+    ) -> None:
+        """Write the head of an answer, with what there is of its body in the same write.
+
+        `start` is the status line and the header lines, each with its CRLF, without framing and connection; `length` is
+        that of the body, None when unknown; `bodiless` says that by status or method no body follows whatever the
+        length. The connection is kept afterwards only if the client wants it and has sent the whole request.
+        """
+        worker = self.worker
+        keep = (
+            head is not None
+            and head.keep_alive
+            and not close
+            and self.phase == WAIT
+            and not worker.draining
+            and not self._eof
+            and self._served < worker.current.process.keep_alive_requests
+        )
+        if length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+            chunked = False
+        elif bodiless:
+            framing = b""
+            chunked = False
+        elif head is not None and head.version >= 11:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            chunked = True
+            if body:
+                body = chunk(body)
+            if end:
+                body += LAST_CHUNK
+        else:
+            framing = b""
+            chunked = False
+            keep = False
+        if not keep:
+            framing += CLOSE_LINE
+        elif head is not None and head.version < 11:
+            framing += KEEP_ALIVE_LINE
+        self._keep = keep
+        self._chunked_answer = chunked
+        self.head_bytes_sent = len(start) + len(framing) + 2
+        self._write(start + framing + b"\r\n" + body)
+        if end:
+            self._answered()
+
+    def write_body(self, data: bytes, end: bool) -> None:
+        """Write more of the body of the answer."""
+        if self._chunked_answer:
+            if data:
+                data = chunk(data)
+            if end:
+                data += LAST_CHUNK
+        if data:
+            self._write(data)
+        if end:
+            self._answered()
+
+    def write_tunnel(self, data: bytes) -> None:
+        """Opaque bytes after a 101."""
+        self._write(data)
+
+    def begin_tunnel(self, message: bytes) -> None:
+        """Write a 101 and what came behind it; from here on bytes are opaque."""
+        self.phase = TUNNEL
+        self.worker.counters.connections_upgraded += 1
+        self._write(message)
+        pending, self._pending = self._pending, None
+        if self._reading_paused:
+            self.resume_reading()
+        if pending and self._exchange is not None:
+            self._exchange.on_client_tunnel(bytes(pending))
+
+    def end_tunnel(self) -> None:
+        """The upstream will send no more."""
+        if self.phase == TUNNEL and not self._eof and self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self._close()
+
+    def close_tunnel(self) -> None:
+        """The upstream is gone: what it sent goes out, then the connection ends."""
+        self._exchange = None
+        self._close()
+
+    def _write(self, data: bytes) -> None:
+        if self.phase != CLOSED:
+            self.bytes_sent += len(data)
+            self.transport.write(data)
+
+    def refuse(self, status: int, lines: bytes, *, body: bytes | None, close: bool, head: RequestHead | None) -> None:
+        """Write one of our own answers. `close` ends the connection behind it."""
+        if body is None:
+            body = PAGES.get(status, b"")
+            lines += b"Content-Type: text/html\r\n"
+        length = len(body)
+        bodiless = head is not None and head.method == b"HEAD"
+        start = status_line(status) + self.worker.date_line + lines
+        self.write_head(
+            head, start, length=length, bodiless=bodiless, body=b"" if bodiless else body, end=True, close=close
+        )
+
+    def _answered(self) -> None:
+        """The answer is out: on to the next request, or to the end."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.finish()
+        self._decoder = None
+        if self.phase == CLOSED:
+            return
+        if not self._keep:
+            self._linger()
+            return
+        self.phase = HEAD
+        if self._pending:
+            process = self.worker.current.process
+            self.set_deadline(self.worker.clock() + process.client_header_timeout_s)
+            self._pump()
+        else:
+            if self._reading_paused:
+                self.resume_reading()
+            self.set_deadline(self.worker.clock() + self.worker.current.process.keep_alive_s)
+
+    # ------------------------------------------------------------------------------------------------ ends
+    def set_deadline(self, at_s: float) -> None:
+        """Be woken at `at_s` if nothing moves the deadline before."""
+        self.deadline_s = at_s
+        if self.wheel_slot < 0 or at_s < self.wheel_at_s:
+            self.worker.wheel.schedule(self)
+
+    def on_deadline(self, now: float) -> None:
+        """A time-out passed; which one depends on what the connection was doing."""
+        phase = self.phase
+        if phase == HEAD:
+            if self._pending:
+                self._refuse_head(HeadError(408, "client sent its head too slowly"))
+            else:
+                self._close()
+        elif phase in (BODY, WAIT):
+            exchange = self._exchange
+            if exchange is None:
+                self.abort()
+            elif phase == BODY and not self._reading_paused and not exchange.answering:
+                self._body_deadline(exchange, now)
+            else:
+                exchange.on_deadline(now)
+        elif phase == TUNNEL:
+            if self._exchange is not None:
+                self._exchange.on_tunnel_idle(now)
+        elif phase == LINGER:
+            self.abort()
+
+    def _body_deadline(self, exchange: Exchange, now: float) -> None:
+        """The end of one `client-body-timeout`: has enough come in it?"""
+        window_s = now - self._body_window_s
+        if self._body_window_bytes < window_s * MIN_BODY_RATE_BYTES_PER_S:
+            exchange.refuse(408, "client sent its body too slowly", close=True)
+            return
+        self._body_window_s = now
+        self._body_window_bytes = 0
+        self.set_deadline(now + self.worker.current.process.client_body_timeout_s)
+
+    def close_if_idle(self) -> bool:
+        """Close a connection that waits for a request of which nothing has arrived. For the drain."""
+        if self.phase != HEAD or self._pending:
+            return False
+        self._close()
+        return True
+
+    def abort(self) -> None:
+        """End the connection so that the client cannot take what it got for a whole answer."""
+        if self.phase == CLOSED:
+            return
+        if not self._chunked_answer and not self.tls:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.phase = CLOSED
+        self._forget()
+        self.transport.abort()
+
+    def truncate(self, framed: bool) -> None:
+        """The answer cannot be finished: what has come goes out, and framing (or a reset) shows that it is short."""
+        self._exchange = None
+        if framed:
+            self._close()
+        else:
+            self.abort()
+
+    def _linger(self) -> None:
+        """Say that we write no more and let the client finish: closing over unread bytes resets the answer away."""
+        self._pending = None
+        if self._eof or self.tls or not self.transport.can_write_eof():
+            self._close()
+            return
+        self.phase = LINGER
+        if self._reading_paused:
+            self.resume_reading()
+        self.transport.write_eof()
+        self.set_deadline(self.worker.clock() + LINGER_S)
+
+    def _close(self) -> None:
+        if self.phase != CLOSED:
+            self.phase = CLOSED
+            self._forget()
+            self.transport.close()
+
+    def _forget(self) -> None:
+        self.worker.wheel.remove(self)
+        self.deadline_s = inf
+        self._pending = None
+        self._decoder = None
+
+    def _probe(self) -> None:
+        """Write something harmless to a client that has half-closed: if it is gone altogether, its kernel says so.
+
+        RFC 9110 section 15.2: a client must be able to parse interim responses it did not ask for.
+        """
+        exchange = self._exchange
+        if self.phase == WAIT and exchange is not None and not exchange.answering and exchange.speaks_11:
+            self._write(PROCESSING)

@@ -1,0 +1,792 @@
+"""One request and its response: route, filters, attempts under the retry law, relay, and always one log record.
+
+The exchange takes `runtime.current` once and keeps it. It knows nothing of HTTP versions: the client's connection and
+the upstream's connection do. No Task is made for an exchange but to connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from ingressd.filters.base import Answer
+from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
+from ingressd.protocol.chunked import LAST_CHUNK, chunk
+from ingressd.protocol.fields import DATE, STRICT_TRANSPORT_SECURITY
+from ingressd.protocol.h1 import NO_BODY, RequestHead, ResponseHead
+from ingressd.proxy.drain.linger import has_unread
+from ingressd.proxy.http.answers import status_line
+from ingressd.proxy.http.errors import CLIENT_GONE, STATUS
+from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES, may_retry
+from ingressd.proxy.routing.normalise import normalise_host, normalise_path
+from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
+from ingressd.proxy.upstream.connection import UpstreamConnection
+from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
+
+if TYPE_CHECKING:
+    from ingressd.proxy.http.client import ClientConnection
+
+CLIENT_SEND_TIMEOUT_S: Final = 60.0
+"""nginx's `send_timeout`: a client that takes nothing for this long is gone."""
+
+RETRY_STATUSES: Final = {
+    403: "http_403",
+    404: "http_404",
+    429: "http_429",
+    500: "http_500",
+    502: "http_502",
+    503: "http_503",
+    504: "http_504",
+}
+
+
+class Exchange:
+    """The state of one exchange; made for every request, so plain slots."""
+
+    __slots__ = (
+        "_body_seen",
+        "_connect",
+        "_connection",
+        "_endpoint",
+        "_fresh",
+        "_message",
+        "_replay",
+        "_replay_bytes",
+        "_request_ended",
+        "_response",
+        "_sent",
+        "_transform",
+        "_tried",
+        "_tries",
+        "answering",
+        "bytes_received",
+        "client",
+        "error",
+        "forwarded",
+        "framed",
+        "head",
+        "host",
+        "path",
+        "route",
+        "runtime",
+        "started_s",
+        "status",
+        "tunnelling",
+        "upstream_addr",
+        "upstream_s",
+        "upstream_started_s",
+        "upstream_status",
+        "worker",
+    )
+
+    def __init__(self, client: ClientConnection, runtime: Runtime, head: RequestHead | None, now: float) -> None:
+        self.client = client
+        self.worker = client.worker
+        self.runtime = runtime
+        self.head = head
+        self.started_s = now
+        self.route: CompiledRoute | None = None
+        self.forwarded: Any = None
+        self.host = b""
+        self.path = b""
+        self.status = 0
+        self.error: str | None = None
+        self.answering = False
+        """The head of an answer has gone out: the only failure left is to cut it short."""
+        self.framed = True
+        """The client can see by the framing where the answer ends."""
+        self.tunnelling = False
+        self.bytes_received = 0
+        self.upstream_addr = ""
+        self.upstream_status = 0
+        self.upstream_started_s = 0.0
+        self.upstream_s = -1.0
+        self._connection: UpstreamConnection | None = None
+        self._endpoint: EndpointState | None = None
+        self._connect: asyncio.Task[None] | None = None
+        self._message = b""
+        self._replay: list[bytes] | None = None
+        self._replay_bytes = 0
+        self._body_seen = 0
+        self._request_ended = False
+        self._sent = False
+        self._response: ResponseHead | None = None
+        self._transform: Any = None
+        self._tries = 0
+        self._tried: list[EndpointState] | None = None
+        self._fresh = False
+
+    @property
+    def speaks_11(self) -> bool:
+        """Whether the client may be sent interim responses (RFC 9110 section 15.2)."""
+        return self.head is not None and self.head.version >= 11
+
+    # ------------------------------------------------------------------------------------------------ request
+    def begin(self, payload: bytes, ended: bool) -> None:
+        """Route the request and make the first attempt. `payload` is what has come of the body, decoded."""
+        head = self.head
+        client = self.client
+        runtime = self.runtime
+        if head is None:
+            return
+        self.worker.counters.requests += 1
+        self.bytes_received += len(payload)
+        self._request_ended = ended
+        forwarded = self.forwarded = runtime.forwarder.forward(head, client.peer_ip, client.tls, client.port)
+        try:
+            host = self.host = normalise_host(head.host)
+            path = self.path = normalise_path(head.path)
+        except ValueError as error:
+            self.refuse(400, str(error), close=True)
+            return
+        route = self.route = runtime.table.match(host, path)
+        if route is None:
+            self._unrouted()
+            return
+        if route.policy.failed_closed is not None:
+            self.refuse(503, f"security policy cannot be read: {route.policy.failed_closed}")
+            return
+        for request_filter in route.request_filters:
+            answer = request_filter.on_request(forwarded)
+            if answer is not None:
+                self._answer(answer)
+                return
+        if route.group is None:
+            self.refuse(route.route.status, "no upstream")
+            return
+        limit = route.body_bytes
+        if limit is not None and (
+            (head.content_length is not None and head.content_length > limit) or len(payload) > limit
+        ):
+            self.refuse(413, "request body is larger than proxy-body-size", close=True)
+            return
+        upgrade = self._upgrade(head, route)
+        if upgrade is None:
+            return
+        self._message = self._request_message(head, forwarded.lines, upgrade)
+        if payload or (ended and head.chunked):
+            self._keep_body(self._frame(payload, ended))
+        if not ended:
+            self._body_seen = len(payload)
+            if head.expect_continue and not payload:
+                client.write_continue()
+        self._attempt()
+
+    def _unrouted(self) -> None:
+        if self.path == self.runtime.health_path:
+            self._answer(Answer(200, (), b"", ""))
+        else:
+            self.refuse(404, "no route")
+
+    def _upgrade(self, head: RequestHead, route: CompiledRoute) -> bytes | None:
+        """The header lines that ask the upstream for an upgrade: none, or None when the request was refused."""
+        token = head.upgrade
+        if token is None or head.version < 11 or token.decode("latin-1") not in route.policy.upgrades:
+            return b""
+        if head.content_length or head.chunked:
+            # RFC 9110 section 7.8: the body belongs to the old protocol; nobody sends one, attackers do.
+            self.refuse(400, "upgrade request with a body", close=True)
+            return None
+        return b"Connection: upgrade\r\nUpgrade: " + token + b"\r\n"
+
+    @staticmethod
+    def _request_message(head: RequestHead, forwarding: bytes, upgrade: bytes) -> bytes:
+        """The head as it is sent upstream: canonical framing, fields we do not touch as the bytes that came."""
+        start = b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, forwarding)
+        if head.chunked:
+            framing = b"Transfer-Encoding: chunked\r\n\r\n"
+        elif head.content_length is not None:
+            framing = b"Content-Length: %d\r\n\r\n" % head.content_length
+        else:
+            framing = b"\r\n"
+        if upgrade:
+            framing = upgrade + framing
+        fields = head.fields
+        if fields:
+            return b"%b%b\r\n%b" % (start, b"\r\n".join(fields), framing)
+        return start + framing
+
+    def _frame(self, payload: bytes, ended: bool) -> bytes:
+        head = self.head
+        if head is None or not head.chunked:
+            return payload
+        if ended:
+            return chunk(payload) + LAST_CHUNK if payload else LAST_CHUNK
+        return chunk(payload)
+
+    def _keep_body(self, framed: bytes) -> None:
+        if self._replay is None:
+            self._replay = []
+        self._replay.append(framed)
+        self._replay_bytes += len(framed)
+
+    def on_request_body(self, payload: bytes, ended: bool) -> None:
+        """More of the request's body."""
+        self.bytes_received += len(payload)
+        self._body_seen += len(payload)
+        if ended:
+            self._request_ended = True
+        route = self.route
+        if route is not None and route.body_bytes is not None and self._body_seen > route.body_bytes:
+            self.refuse(413, "request body is larger than proxy-body-size", close=True)
+            return
+        framed = self._frame(payload, ended) if payload or ended else b""
+        connection = self._connection
+        if self._replayable() or connection is None:
+            if framed:
+                self._keep_body(framed)
+            if self._replay_bytes > REPLAY_BYTES:
+                if connection is None:
+                    self.client.pause_reading()
+                else:
+                    self._replay = None
+        if connection is not None:
+            connection.send_body(framed, ended)
+            if ended and not self.answering:
+                now = self.worker.clock()
+                self.upstream_started_s = now
+                if route is not None:
+                    self.client.set_deadline(now + route.read_timeout_s)
+
+    def _replayable(self) -> bool:
+        """Whether everything of the body that has come is still here."""
+        return self._replay_bytes <= REPLAY_BYTES
+
+    # ------------------------------------------------------------------------------------------------ attempts
+    def _attempt(self) -> None:
+        """Send the request to the next endpoint: over a pooled connection if there is one, else over a new one."""
+        route = self.route
+        head = self.head
+        if route is None or route.group is None or head is None:
+            return
+        group = route.group
+        now = self.worker.clock()
+        endpoint = self._next_endpoint(now)
+        if endpoint is None:
+            self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
+            return
+        self._tries += 1
+        if self._tries == 1:
+            group.budget.count_request(now)
+        self._take(endpoint)
+        server_name = group.server_name(self.host.decode("latin-1")) if group.context is not None else ""
+        if not self._fresh:
+            connection = endpoint.pool.take(server_name)
+            if connection is not None and head.method not in IDEMPOTENT:
+                while connection is not None and has_unread(connection.transport):
+                    connection.close()
+                    connection = endpoint.pool.take(server_name)
+            if connection is not None:
+                self.worker.counters.pool_reused += 1
+                self._send(connection, now)
+                return
+        self.worker.counters.pool_opened += 1
+        self.client.set_deadline(now + route.policy.connect_timeout_s)
+        self._connect = self.worker.loop.create_task(self._open(endpoint, server_name, now), name="upstream connect")
+
+    def _next_endpoint(self, now: float) -> EndpointState | None:
+        route = self.route
+        if route is None or route.group is None:
+            return None
+        balancer = route.group.balancer
+        key = self._hash_key(route.group.unit.hash_by)
+        tried = self._tried
+        if tried is None:
+            return balancer.pick(key, now)
+        first = None
+        for candidate in balancer.candidates(key, now):
+            if candidate not in tried:
+                return candidate
+            first = first or candidate
+        return first
+
+    def _hash_key(self, hash_by: str) -> bytes | None:
+        if not hash_by:
+            return None
+        head = self.head
+        if hash_by == "client_ip" or head is None:
+            client_ip: str = self.forwarded.client_ip
+            return client_ip.encode("latin-1")
+        if hash_by == "uri":
+            return head.target
+        if hash_by == "host":
+            return self.host
+        return self._field(hash_by.removeprefix("header:").lower().encode("latin-1"))
+
+    def _take(self, endpoint: EndpointState) -> None:
+        self._endpoint = endpoint
+        column = self.worker.column
+        column[endpoint.base + IN_FLIGHT] += 1
+        column[endpoint.base + REQUESTS] += 1
+        self.upstream_addr = self.upstream_addr + ", " + endpoint.name if self.upstream_addr else endpoint.name
+
+    def _leave(self) -> None:
+        """This attempt is over, however it went."""
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            self.worker.column[endpoint.base + IN_FLIGHT] -= 1
+
+    async def _open(self, endpoint: EndpointState, server_name: str, now: float) -> None:
+        """Connect, then send. Cancelled when the deadline passes or the client goes away."""
+        route = self.route
+        if route is None or route.group is None:
+            return
+        group = route.group
+        failure = Failure.CONNECT
+        detail = ""
+        connection = None
+        try:
+            connection = await group.connect(endpoint, server_name, self.runtime.response_limits, now)
+        except (ssl.SSLError, ValueError) as error:
+            failure, detail = Failure.TLS, str(error)
+        except OSError as error:
+            detail = error.strerror or str(error)
+        self._connect = None
+        now = self.worker.clock()
+        if connection is None or connection.transport is None:
+            self._connect_failed(failure, detail, now)
+            return
+        endpoint.pool.opened(connection)
+        if endpoint.failures:
+            group.balancer.connect_succeeded(endpoint)
+        if self._endpoint is endpoint and not self.answering:
+            self._send(connection, now)
+        else:
+            endpoint.pool.release(connection, now)
+
+    def _connect_failed(self, failure: Failure, detail: str, now: float) -> None:
+        endpoint = self._endpoint
+        route = self.route
+        self.worker.counters.connect_failures += 1
+        if endpoint is not None and route is not None and route.group is not None:
+            route.group.balancer.connect_failed(endpoint, now, timed_out=failure is Failure.CONNECT_TIMEOUT)
+        self._failed(failure, detail)
+
+    def _send(self, connection: UpstreamConnection, now: float) -> None:
+        route = self.route
+        head = self.head
+        if route is None or head is None:
+            return
+        self._connection = connection
+        self._sent = True
+        self.upstream_started_s = now
+        ended = self._request_ended
+        replay = self._replay
+        client = self.client
+        message = self._message
+        if replay is not None:
+            message = message + b"".join(replay)
+            if self._replay_bytes > REPLAY_BYTES:
+                self._replay = None
+                client.resume_reading()
+        if ended:
+            client.set_deadline(now + route.read_timeout_s)
+        else:
+            client.set_deadline(now + self.runtime.process.client_body_timeout_s)
+        connection.send(self, head.method, message, ended)
+
+    # ------------------------------------------------------------------------------------------------ failures
+    def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
+        """The connection that carried the request is gone."""
+        if connection is not self._connection:
+            return
+        self._connection = None
+        if failure is Failure.CLOSED and connection.reused and connection.requests > 1 and not self.answering:
+            self._fresh = True
+        self._failed(failure, detail)
+
+    def _failed(self, failure: Failure, detail: str) -> None:
+        """An attempt failed: another one, or the end."""
+        endpoint = self._endpoint
+        if endpoint is not None:
+            self.worker.column[endpoint.base + FAILURES] += 1
+            if self._tried is None:
+                self._tried = []
+            self._tried.append(endpoint)
+        self._note_attempt(None)
+        self._leave()
+        reason = f"{failure.value}: {detail}" if detail else failure.value
+        if self.tunnelling:
+            self.error = reason
+            self.client.close_tunnel()
+            self.finish()
+            return
+        if self.answering:
+            self._cut(reason)
+            return
+        if self._retry(failure):
+            self.worker.counters.retries += 1
+            self._attempt()
+            return
+        self.refuse(STATUS[failure], reason, close=not self._request_ended)
+
+    def _retry(self, failure: Failure) -> bool:
+        route = self.route
+        head = self.head
+        if route is None or route.group is None or head is None:
+            return False
+        now = self.worker.clock()
+        allowed = may_retry(
+            failure,
+            route.policy,
+            method=head.method,
+            replayable=not self._sent or (self._request_ended and self._replayable()),
+            tries=self._tries,
+            elapsed_s=now - self.started_s,
+        )
+        if allowed and (failure in TIMEOUTS or failure is Failure.STATUS) and failure is not Failure.CONNECT_TIMEOUT:
+            allowed = route.group.budget.take(now)
+            if not allowed:
+                self.worker.counters.retries_refused += 1
+        return allowed
+
+    def _note_attempt(self, status: int | None) -> None:
+        if status is not None:
+            self.upstream_status = status
+        if self.upstream_started_s:
+            self.upstream_s = self.worker.clock() - self.upstream_started_s
+
+    def _abandon_upstream(self) -> None:
+        """Stop whatever is under way towards an endpoint; a connection with half a message is never pooled."""
+        connect, self._connect = self._connect, None
+        if connect is not None:
+            connect.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._leave()
+
+    def refuse(self, status: int, reason: str, *, close: bool = False) -> None:
+        """End the exchange with one of our own answers; after the first byte of another one, cut that short instead."""
+        if self.answering:
+            self._cut(reason)
+            return
+        self._abandon_upstream()
+        self.error = reason
+        self.status = status
+        self.answering = True
+        lines = b"Retry-After: 1\r\n" if status == 503 and reason == Failure.NO_ENDPOINT.value else b""
+        self.client.refuse(status, lines + self._own_lines(), body=None, close=close, head=self.head)
+
+    def _answer(self, answer: Answer) -> None:
+        """End the exchange with the answer of a filter."""
+        self.status = answer.status
+        self.error = answer.reason or None
+        self.answering = True
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in answer.headers]) + self._own_lines()
+        self.client.refuse(answer.status, lines, body=answer.body, close=False, head=self.head)
+
+    def _own_lines(self) -> bytes:
+        """Lines that filters want on every answer, ours included (HSTS, add-headers)."""
+        if self.forwarded is None:
+            return b""
+        route = self.route
+        filters = route.response_filters if route is not None else self.runtime.own_filters
+        return b"".join([response_filter.own_lines(self.forwarded) for response_filter in filters])
+
+    def _cut(self, reason: str) -> None:
+        self.error = reason
+        self._abandon_upstream()
+        self.client.truncate(self.framed)
+        self.finish()
+
+    def on_client_gone(self) -> None:
+        """The client's connection is lost: nobody is left to answer."""
+        self._abandon_upstream()
+        if not self.tunnelling:
+            if not self.answering:
+                self.status = CLIENT_GONE
+            self.error = self.error or "client closed the connection"
+        self.finish()
+
+    def on_deadline(self, now: float) -> None:
+        """Nothing has moved for too long, and it is not the request's body that is missing."""
+        client = self.client
+        if self._connect is not None:
+            connect, self._connect = self._connect, None
+            connect.cancel()
+            self._connect_failed(Failure.CONNECT_TIMEOUT, "", now)
+            return
+        if self.answering and client.writing_paused:
+            self.error = "client reads too slowly"
+            self._abandon_upstream()
+            client.abort()
+            self.finish()
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._failed(Failure.READ_TIMEOUT if self._request_ended else Failure.SEND_TIMEOUT, "")
+
+    # ------------------------------------------------------------------------------------------------ response
+    def on_interim(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+        """Relay a 1xx to a client that may be sent one."""
+        if self.speaks_11 and not self.answering:
+            lines = b"".join([line + b"\r\n" for line in head.fields])
+            self.client.write_interim(status_line(head.status, head.reason) + lines + b"\r\n")
+
+    def on_response(self, connection: UpstreamConnection, response: ResponseHead, body: bytes, end: bool) -> None:
+        """The head of the response, and with it as much of the body as has come."""
+        head = self.head
+        route = self.route
+        client = self.client
+        if head is None or route is None:
+            return
+        now = self.worker.clock()
+        status = response.status
+        if status == 408 and connection.reused and not response.keep_alive and head.method in IDEMPOTENT:
+            # RFC 9110 section 15.5.9: the endpoint gave up waiting on an idle connection just as the request left.
+            self._connection = None
+            connection.close()
+            self._fresh = True
+            self._failed(Failure.CLOSED, "408 on a pooled connection")
+            return
+        self.upstream_status = status
+        self.upstream_s = now - self.upstream_started_s
+        if status in RETRY_STATUSES and self._retry_status(status, connection, end, now):
+            return
+        group = route.group
+        endpoint = self._endpoint
+        if group is not None and endpoint is not None and group.balancer.observes_latency:
+            group.balancer.observe(endpoint, self.upstream_s, now)
+        self.status = status
+        self.answering = True
+        self._response = response
+        length = response.content_length
+        bodiless = response.framing == NO_BODY
+        if route.response_filters:
+            for response_filter in route.response_filters:
+                transform = response_filter.on_response(self.forwarded, response)
+                if transform is not None and not bodiless:
+                    self._transform = transform
+            if self._transform is not None:
+                length = None
+                body = self._transform.feed(body)
+                if end:
+                    body += self._transform.finish()
+        self.framed = length is not None or bodiless or head.version >= 11
+        start = self._response_start(response)
+        if end:
+            self._release(connection, now)
+        else:
+            client.set_deadline(now + route.read_timeout_s)
+        client.write_head(head, start, length=length, bodiless=bodiless, body=body, end=end)
+
+    def _retry_status(self, status: int, connection: UpstreamConnection, end: bool, now: float) -> bool:
+        route = self.route
+        if route is None or RETRY_STATUSES[status] not in route.policy.next_upstream:
+            return False
+        if not self._retry(Failure.STATUS):
+            return False
+        endpoint = self._endpoint
+        if end:
+            self._release(connection, now)
+        else:
+            self._connection = None
+            connection.close()
+            self._leave()
+        if endpoint is not None:
+            self._tried = [*(self._tried or ()), endpoint]
+        self.worker.counters.retries += 1
+        self._attempt()
+        return True
+
+    def _response_start(self, response: ResponseHead) -> bytes:
+        """Status line and header lines for the client, without framing and connection."""
+        start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+        special = response.special
+        if special is None:
+            start += self.worker.date_line
+        else:
+            date = special.get(DATE)
+            start += self.worker.date_line if date is None else b"Date: %b\r\n" % date[0]
+            hsts = special.get(STRICT_TRANSPORT_SECURITY)
+            if hsts is not None:
+                start += b"Strict-Transport-Security: %b\r\n" % hsts[0]
+        fields = response.fields
+        if fields:
+            return b"%b%b\r\n" % (start, b"\r\n".join(fields))
+        return start
+
+    def _release(self, connection: UpstreamConnection, now: float) -> None:
+        """The response is whole: the connection goes back first, so that the client's next request finds it."""
+        self._connection = None
+        endpoint = self._endpoint
+        self._leave()
+        if endpoint is not None:
+            endpoint.pool.release(connection, now)
+        else:
+            connection.close()
+
+    def on_response_body(self, connection: UpstreamConnection, body: bytes, end: bool) -> None:
+        """More of the body."""
+        transform = self._transform
+        if transform is not None:
+            body = transform.feed(body)
+            if end:
+                body += transform.finish()
+        now = self.worker.clock()
+        client = self.client
+        if end:
+            self._release(connection, now)
+        else:
+            route = self.route
+            if route is not None:
+                timeout = CLIENT_SEND_TIMEOUT_S if client.writing_paused else route.read_timeout_s
+                client.set_deadline(now + timeout)
+        client.write_body(body, end)
+
+    # ------------------------------------------------------------------------------------------------ flow control
+    def on_upstream_paused(self) -> None:
+        """The endpoint takes the request slower than the client sends it."""
+        if self.tunnelling or not self._request_ended:
+            self.client.pause_reading()
+            route = self.route
+            if route is not None and not self.tunnelling:
+                self.client.set_deadline(self.worker.clock() + route.policy.send_timeout_s)
+
+    def on_upstream_resumed(self) -> None:
+        """The endpoint caught up."""
+        client = self.client
+        client.resume_reading()
+        if not self._request_ended:
+            client.set_deadline(self.worker.clock() + self.runtime.process.client_body_timeout_s)
+
+    def on_client_paused(self) -> None:
+        """The client takes the answer slower than the endpoint sends it."""
+        if self._connection is not None:
+            self._connection.pause_reading()
+            self.client.set_deadline(self.worker.clock() + CLIENT_SEND_TIMEOUT_S)
+
+    def on_client_resumed(self) -> None:
+        """The client caught up."""
+        connection = self._connection
+        route = self.route
+        if connection is not None and route is not None:
+            self.client.set_deadline(self.worker.clock() + route.read_timeout_s)
+            connection.resume_reading()
+
+    # ------------------------------------------------------------------------------------------------ tunnels
+    def on_upgrade(self, connection: UpstreamConnection, response: ResponseHead, data: bytes) -> None:
+        """The upstream switches protocols: only legal when we asked (RFC 9110 section 15.2.2)."""
+        head = self.head
+        if head is None or not self._message or b"\r\nUpgrade: " not in self._message:
+            connection.close()
+            self._connection = None
+            self._failed(Failure.BAD_RESPONSE, "101 that nobody asked for")
+            return
+        self.status = 101
+        self.upstream_status = 101
+        self.answering = True
+        self.tunnelling = True
+        self._note_attempt(101)
+        lines = b"".join([line + b"\r\n" for line in response.fields])
+        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.upgrade or b"websocket")
+        self._touch()
+        self.client.begin_tunnel(status_line(101, response.reason) + self.worker.date_line + lines + upgrade + data)
+
+    def _touch(self) -> None:
+        route = self.route
+        if route is not None:
+            self.client.set_deadline(self.worker.clock() + route.read_timeout_s)
+
+    def on_client_tunnel(self, data: bytes) -> None:
+        """Opaque bytes of the client."""
+        self.bytes_received += len(data)
+        self._touch()
+        if self._connection is not None:
+            self._connection.transport.write(data)
+
+    def on_client_tunnel_end(self) -> None:
+        """The client will send no more opaque bytes."""
+        if self._connection is not None:
+            self._connection.finish_tunnel()
+
+    def on_tunnel(self, data: bytes) -> None:
+        """Opaque bytes of the upstream."""
+        self._touch()
+        self.client.write_tunnel(data)
+
+    def on_tunnel_end(self) -> None:
+        """The upstream will send no more opaque bytes."""
+        self.client.end_tunnel()
+
+    def on_tunnel_idle(self, now: float) -> None:
+        """Neither side has said anything for `proxy-read-timeout`."""
+        self.error = "tunnel was idle too long"
+        self._abandon_upstream()
+        self.client.abort()
+        self.finish()
+
+    # ------------------------------------------------------------------------------------------------ the end
+    def finish(self) -> None:
+        """Count and log, once."""
+        status = self.status
+        if status < 0:
+            return
+        self.status = -1
+        now = self.worker.clock()
+        duration_s = now - self.started_s
+        route = self.route
+        head = self.head
+        client = self.client
+        if self.tunnelling:
+            self.worker.counters.connections_upgraded -= 1
+        if route is not None and head is not None:
+            route.series.add(head.method, status, duration_s, self.upstream_s, self.bytes_received, client.bytes_sent)
+        if route.log if route is not None else self.runtime.process.access_log.path:
+            self._log(status, now, duration_s)
+
+    def _log(self, status: int, now: float, duration_s: float) -> None:
+        worker = self.worker
+        client = self.client
+        head = self.head
+        route = self.route
+        forwarded = self.forwarded
+        tries = self._tries > 0
+        log = worker.access_log
+        worker.counters.log_lines += 1
+        log.log(
+            (
+                now + worker.wall_offset_s,
+                forwarded.request_id if forwarded is not None else b"",
+                forwarded.client_ip if forwarded is not None else client.peer_ip,
+                head.host if head is not None else b"",
+                head.method if head is not None else b"",
+                head.target if head is not None else b"",
+                b"HTTP/1.0" if head is not None and head.version < 11 else b"HTTP/1.1",
+                status,
+                client.bytes_sent,
+                self.bytes_received,
+                duration_s,
+                route.upstream_name if route is not None and tries else None,
+                self.upstream_addr if tries else None,
+                self.upstream_status or None,
+                self.upstream_s if self.upstream_s >= 0.0 else None,
+                route.label if route is not None else None,
+                head.user_agent if head is not None else None,
+                head.referer if head is not None else None,
+                client.transport.get_extra_info("tls_version") if client.tls else None,
+                self.error,
+                client.bytes_sent - client.head_bytes_sent,
+                None,
+                self._field if log.wants_header else None,
+            )
+        )
+
+    def _field(self, name: bytes) -> bytes | None:
+        """The first value of a request field, by its lowercase name; None when it is not there."""
+        head = self.head
+        if head is None:
+            return None
+        if name == b"host":
+            return head.host
+        if head.special is not None and name in head.special:
+            return head.special[name][0]
+        for line in head.fields:
+            field, _, value = line.partition(b":")
+            if field.lower() == name:
+                return value.strip(b" \t")
+        return None

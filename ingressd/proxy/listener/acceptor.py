@@ -1,0 +1,122 @@
+"""Takes connections off one listening socket that all workers share.
+
+One connection a wake-up when there are several workers: whoever is awake takes the next, so that a busy worker takes
+less than an idle one. The socket itself belongs to the supervisor and outlives every worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Any, Final
+
+from ingressd.model.units import Listener
+from ingressd.observe.shared_table import ACCEPTED
+from ingressd.proxy.http.client import ClientConnection
+from ingressd.proxy.runtime.worker import Worker
+from ingressd.proxy.tls.server import TlsServer
+from ingressd.proxy.tls.store import TlsStore
+from ingressd.proxy.tls.transport import TlsShare
+
+RETRY_S: Final = 0.1
+"""How long a worker that is out of file descriptors, or full, leaves the socket to the others."""
+
+BURST: Final = 16
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """Accepts for one listener in one worker."""
+
+    __slots__ = ("_burst", "_port", "_resume", "_share", "_sock", "_store", "_tasks", "listener", "worker")
+
+    def __init__(
+        self,
+        worker: Worker,
+        listener: Listener,
+        sock: socket.socket,
+        *,
+        store: TlsStore,
+        share: TlsShare,
+        alone: bool,
+    ) -> None:
+        self.worker = worker
+        self.listener = listener
+        self._sock = sock
+        self._store = store
+        self._share = share
+        self._burst = BURST if alone else 1
+        self._port = str(listener.declared_port).encode("ascii")
+        self._resume: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._sock.setblocking(False)
+        self.worker.loop.add_reader(self._sock.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Accept no more; connections that were accepted go on. The socket stays open in the supervisor."""
+        self.worker.loop.remove_reader(self._sock.fileno())
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+
+    def close(self) -> None:
+        """Stop, and let go of this worker's copy of the socket."""
+        self.stop()
+        self._sock.close()
+
+    def _accept(self) -> None:
+        worker = self.worker
+        counters = worker.counters
+        for _ in range(self._burst):
+            if counters.connections >= worker.current.process.max_connections:
+                self._rest()
+                return
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    counters.rejected += 1
+                    self._rest()
+                return
+            counters.accepted += 1
+            worker.column[ACCEPTED] += 1
+            sock.setblocking(False)
+            protocol = self._protocol()
+            task = worker.loop.create_task(self._connect(protocol, sock), name="accept")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, protocol: asyncio.BaseProtocol, sock: socket.socket) -> None:
+        try:
+            await self.worker.loop.connect_accepted_socket(lambda: protocol, sock)
+        except OSError:
+            sock.close()  # The client was gone before we looked.
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        worker = self.worker
+        if self.listener.protocol == "HTTP":
+            return ClientConnection(worker, listener=self.listener.name, port=self._port, tls=False)
+        server = TlsServer(self._store, self._make_tls_client, self._share, on_lost=worker.wheel.remove)
+        # nginx bounds the handshake by `client_header_timeout`, too.
+        server.deadline_s = worker.clock() + worker.current.process.client_header_timeout_s
+        worker.wheel.schedule(server)
+        return server
+
+    def _make_tls_client(self, transport: TlsServer) -> ClientConnection:
+        self.worker.wheel.remove(transport)
+        return ClientConnection(self.worker, listener=self.listener.name, port=self._port, tls=True)
+
+    def _rest(self) -> None:
+        self.worker.loop.remove_reader(self._sock.fileno())
+        if self._resume is None:
+            self._resume = self.worker.loop.call_later(RETRY_S, self._wake)
+
+    def _wake(self) -> None:
+        self._resume = None
+        self.worker.loop.add_reader(self._sock.fileno(), self._accept)

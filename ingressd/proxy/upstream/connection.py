@@ -1,0 +1,392 @@
+"""One HTTP/1.1 connection to an endpoint: writes requests, reads responses, knows when it may be used again.
+
+A connection that saw any framing fault or one surplus byte is never used again (RFC 9112 section 9.2: a client that
+receives data it did not ask for must not take it for the answer to a later request).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from ingressd.protocol.chunked import BodyError, ChunkedDecoder
+from ingressd.protocol.h1 import (
+    CHUNKED,
+    LENGTH,
+    NO_BODY,
+    HeadError,
+    HeadLimits,
+    ResponseHead,
+    find_head_end,
+    parse_response_head,
+)
+from ingressd.proxy.upstream.failure import Failure
+
+IDLE: Final = 0
+AWAIT_HEAD: Final = 1
+BODY: Final = 2
+TUNNEL: Final = 3
+CLOSED: Final = 4
+
+MAX_INTERIM_RESPONSES: Final = 64
+"""A flood of 1xx is a fault of the upstream, not something to relay without end."""
+
+HIGH_WATER_BYTES: Final = 65536
+
+
+class ResponseHandler(Protocol):
+    """What an exchange offers to the connection that carries its request."""
+
+    def on_interim(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+        """A 1xx other than 100 and 101."""
+
+    def on_response(self, connection: UpstreamConnection, head: ResponseHead, body: bytes, end: bool) -> None:
+        """The head of the final response with what came of its body."""
+
+    def on_response_body(self, connection: UpstreamConnection, body: bytes, end: bool) -> None:
+        """More of the body, decoded."""
+
+    def on_upgrade(self, connection: UpstreamConnection, head: ResponseHead, data: bytes) -> None:
+        """A 101; from here on bytes are opaque and come through `on_tunnel`."""
+
+    def on_tunnel(self, data: bytes) -> None:
+        """Opaque bytes after a 101."""
+
+    def on_tunnel_end(self) -> None:
+        """The endpoint will send no more opaque bytes."""
+
+    def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
+        """The attempt failed; the connection is closed."""
+
+    def on_upstream_paused(self) -> None:
+        """The endpoint reads slower than we write: stop reading the client."""
+
+    def on_upstream_resumed(self) -> None:
+        """The endpoint caught up."""
+
+
+class UpstreamConnection(asyncio.BufferedProtocol):
+    """A connection and the state of the one message on it."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_head",
+        "_held",
+        "_interims",
+        "_left",
+        "_limits",
+        "_loop",
+        "_method",
+        "_poisoned",
+        "_reading_paused",
+        "_request_ended",
+        "_scanned",
+        "handler",
+        "idle_since_s",
+        "on_lost",
+        "opened_s",
+        "requests",
+        "reused",
+        "server_name",
+        "state",
+        "transport",
+    )
+
+    def __init__(self, buffer: memoryview, limits: HeadLimits, server_name: str, opened_s: float) -> None:
+        self._buffer = buffer
+        self._limits = limits
+        self.server_name = server_name
+        self.opened_s = opened_s
+        self.idle_since_s = opened_s
+        self.state = IDLE
+        self.requests = 0
+        self.reused = False
+        self.handler: ResponseHandler | None = None
+        self.transport: Any = None
+        self.on_lost: Any = None
+        """Called with this connection when it is gone, whatever it was doing."""
+        self._held: bytes = b""
+        self._scanned = 0
+        self._method = b""
+        self._left = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._head: ResponseHead | None = None
+        self._poisoned = False
+        self._request_ended = True
+        self._reading_paused = False
+        self._interims = 0
+
+    def __repr__(self) -> str:
+        state = ("idle", "awaiting head", "body", "tunnel", "closed")[self.state]
+        return f"<UpstreamConnection {state}, {self.requests} requests>"
+
+    # ------------------------------------------------------------------------------------------------ sending
+    def send(self, handler: ResponseHandler, method: bytes, message: bytes, end: bool) -> None:
+        """Write the head of a request and what there is of its body; `end` says that this is all of it."""
+        self.handler = handler
+        self.state = AWAIT_HEAD
+        self.requests += 1
+        self._method = method
+        self._request_ended = end
+        self._interims = 0
+        self.transport.write(message)
+
+    def send_body(self, data: bytes, end: bool) -> None:
+        """Write more of the request's body, already framed."""
+        if end:
+            self._request_ended = True
+        if data and self.state != CLOSED:
+            self.transport.write(data)
+
+    # ------------------------------------------------------------------------------------------------ asyncio
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        if self.state == CLOSED:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state == AWAIT_HEAD:
+            self._receive_head(data)
+        elif state == BODY:
+            self._receive_body(data, 0)
+        elif state == TUNNEL:
+            if self.handler is not None:
+                self.handler.on_tunnel(data)
+        else:
+            # Nobody asked: an idle connection that speaks (a late 408, or an attack) is of no use to anybody.
+            self.close()
+
+    def eof_received(self) -> bool:
+        if self.state == TUNNEL:
+            if self.handler is not None:
+                self.handler.on_tunnel_end()
+            return True
+        self._lost(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.state == TUNNEL and self.handler is not None:
+            self.state = CLOSED
+            handler, self.handler = self.handler, None
+            handler.on_upstream_failed(self, Failure.TRUNCATED, str(exc or "closed"))
+        self._lost(exc)
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost(self)
+
+    def pause_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.on_upstream_paused()
+
+    def resume_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.on_upstream_resumed()
+
+    # ------------------------------------------------------------------------------------------------ receiving
+    def _receive_head(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+        start = 0
+        while True:
+            try:
+                end = find_head_end(data, start, scanned=self._scanned, limits=self._limits, response=True)
+                if end < 0:
+                    self._held = data[start:] if start else data
+                    self._scanned = len(self._held)
+                    return
+                self._scanned = 0
+                head = parse_response_head(data[start:end], method=self._method, limits=self._limits)
+            except HeadError as error:
+                self._fail(Failure.BAD_RESPONSE, error.reason)
+                return
+            if head.status >= 200:
+                break
+            start = end
+            if not self._interim(head, data[end:]):
+                return
+        self._held = b""
+        self._head = head
+        self._begin_body(head, data, end)
+
+    def _interim(self, head: ResponseHead, rest: bytes) -> bool:
+        """Deal with a 1xx; whether to go on reading heads."""
+        handler = self.handler
+        if handler is None:
+            return False
+        if head.status == 101:
+            self._held = b""
+            self.state = TUNNEL
+            handler.on_upgrade(self, head, rest)
+            return False
+        self._interims += 1
+        if self._interims > MAX_INTERIM_RESPONSES:
+            self._fail(Failure.BAD_RESPONSE, "too many interim responses")
+            return False
+        if head.status != 100:
+            handler.on_interim(self, head)
+        return self.state == AWAIT_HEAD
+
+    def _begin_body(self, head: ResponseHead, data: bytes, start: int) -> None:
+        handler = self.handler
+        if handler is None:
+            self.close()
+            return
+        framing = head.framing
+        if framing == LENGTH:
+            length = head.content_length or 0
+            have = len(data) - start
+            if have >= length:
+                if have > length:
+                    self._poisoned = True
+                self._ended()
+                handler.on_response(self, head, data[start : start + length], True)
+                return
+            self._left = length - have
+            self.state = BODY
+            handler.on_response(self, head, data[start:] if have else b"", False)
+        elif framing == NO_BODY:
+            if len(data) > start:
+                self._poisoned = True
+            self._ended()
+            handler.on_response(self, head, b"", True)
+        elif framing == CHUNKED:
+            decoder = self._decoder = ChunkedDecoder(response=True)
+            try:
+                payload, consumed = decoder.feed(data, start)
+            except BodyError as error:
+                # The head is good: it goes out, and the broken body shows as a truncated answer.
+                self.state = BODY
+                handler.on_response(self, head, b"", False)
+                self._fail(Failure.TRUNCATED, error.reason)
+                return
+            if decoder.done:
+                if consumed < len(data):
+                    self._poisoned = True
+                self._ended()
+                handler.on_response(self, head, payload, True)
+                return
+            self.state = BODY
+            handler.on_response(self, head, payload, False)
+        else:
+            self._poisoned = True
+            self.state = BODY
+            handler.on_response(self, head, data[start:], False)
+
+    def _receive_body(self, data: bytes, start: int) -> None:
+        handler = self.handler
+        head = self._head
+        if handler is None or head is None:
+            self.close()
+            return
+        framing = head.framing
+        if framing == LENGTH:
+            have = len(data)
+            left = self._left
+            if have >= left:
+                if have > left:
+                    self._poisoned = True
+                    data = data[:left]
+                self._ended()
+                handler.on_response_body(self, data, True)
+                return
+            self._left = left - have
+            handler.on_response_body(self, data, False)
+        elif framing == CHUNKED:
+            decoder = self._decoder
+            if decoder is None:
+                self.close()
+                return
+            try:
+                payload, consumed = decoder.feed(data, start)
+            except BodyError as error:
+                self._fail(Failure.TRUNCATED, error.reason)
+                return
+            if decoder.done:
+                if consumed < len(data):
+                    self._poisoned = True
+                self._ended()
+                handler.on_response_body(self, payload, True)
+            elif payload:
+                handler.on_response_body(self, payload, False)
+        else:
+            handler.on_response_body(self, data, False)
+
+    def _ended(self) -> None:
+        """The response is whole: forget the message, keep the verdict on the connection."""
+        head = self._head
+        if head is None or not head.keep_alive or not self._request_ended:
+            self._poisoned = True
+        self.state = IDLE
+        self.handler = None
+        self._head = None
+        self._decoder = None
+        if self._reading_paused:
+            self.resume_reading()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent: idle, alive, and never a framing fault."""
+        return self.state == IDLE and not self._poisoned
+
+    # ------------------------------------------------------------------------------------------------ flow, ends
+    def pause_reading(self) -> None:
+        """Stop reading the endpoint: the client is slower."""
+        if not self._reading_paused and self.state != CLOSED:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read the endpoint again."""
+        if self._reading_paused and self.state != CLOSED:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Close without telling the handler: it has decided so, or there is none."""
+        self.handler = None
+        if self.state != CLOSED:
+            self.state = CLOSED
+            self._held = b""
+            if self.transport is not None:
+                self.transport.abort()
+
+    def finish_tunnel(self) -> None:
+        """No more bytes will come from the client."""
+        if self.state == TUNNEL and self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _lost(self, exc: Exception | None) -> None:
+        state, handler, head = self.state, self.handler, self._head
+        if state == CLOSED:
+            return
+        self.state = CLOSED
+        self.handler = None
+        self._held = b""
+        self._poisoned = True
+        if handler is not None:
+            if state == AWAIT_HEAD:
+                handler.on_upstream_failed(self, Failure.CLOSED, str(exc or "closed"))
+            elif state == BODY:
+                until_close = head is not None and head.framing not in (LENGTH, CHUNKED, NO_BODY)
+                if until_close and exc is None:
+                    handler.on_response_body(self, b"", True)
+                else:
+                    handler.on_upstream_failed(self, Failure.TRUNCATED, str(exc or "closed"))
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _fail(self, failure: Failure, detail: str) -> None:
+        handler = self.handler
+        self.close()
+        if handler is not None:
+            handler.on_upstream_failed(self, failure, detail)

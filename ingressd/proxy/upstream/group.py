@@ -1,0 +1,160 @@
+"""An upstream as it is: its endpoints with their state, its balancer, its retry budget, its TLS context.
+
+Keyed by the upstream's name, which outlives every change of its endpoints, so that health, latency and idle connections
+survive whatever the cluster does to the list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+from ingressd.model.units import Endpoint, Upstream
+from ingressd.protocol.h1 import HeadLimits
+from ingressd.proxy.tls.client import TlsClient, UpstreamContext, UpstreamContexts
+from ingressd.proxy.tls.transport import TlsShare
+from ingressd.proxy.upstream.balancers.base import Balancer
+from ingressd.proxy.upstream.balancers.table import BALANCERS
+from ingressd.proxy.upstream.budget import RetryBudget
+from ingressd.proxy.upstream.connection import UpstreamConnection
+from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.pool import IdlePool, PoolLimits
+
+
+class UpstreamGroup:
+    """One upstream in one worker."""
+
+    __slots__ = (
+        "_contexts",
+        "_own_column",
+        "_random",
+        "_share",
+        "balancer",
+        "budget",
+        "context",
+        "endpoints",
+        "limits",
+        "unit",
+    )
+
+    def __init__(
+        self, unit: Upstream, *, share: TlsShare, contexts: UpstreamContexts, rng: Random, own_column: Any
+    ) -> None:
+        """Raises ValueError when the TLS material cannot be used."""
+        self.unit = unit
+        self._share = share
+        self._contexts = contexts
+        self._random = rng
+        self._own_column = own_column
+        self.endpoints: dict[str, EndpointState] = {}
+        """Keyed by "address:port"."""
+        self.balancer: Balancer = BALANCERS[unit.balancer](rng, own_column=own_column)
+        self.context: UpstreamContext | None = contexts.get(unit.tls) if unit.tls is not None else None
+        self.budget = RetryBudget()
+        self.limits = PoolLimits(connections=320, idle_s=60.0, requests=10000, age_s=3600.0)
+
+    def __repr__(self) -> str:
+        return f"<UpstreamGroup {self.unit.name}: {len(self.endpoints)} endpoints>"
+
+    def replace(self, unit: Upstream) -> None:
+        """Take a new version of the unit. Connections made under other TLS terms are never used again.
+
+        Raises ValueError when the TLS material cannot be used; nothing has changed then.
+        """
+        if unit.tls != self.unit.tls:
+            self.context = self._contexts.get(unit.tls) if unit.tls is not None else None
+            for state in self.endpoints.values():
+                self._leave(state)
+                state.pool = IdlePool(self.limits)
+        if unit.balancer != self.unit.balancer:
+            self.balancer = BALANCERS[unit.balancer](self._random, own_column=self._own_column)
+            self.balancer.update(list(self.endpoints.values()))
+        self.unit = unit
+
+    def set_limits(self, limits: PoolLimits) -> None:
+        """Take new `upstream-keepalive-*` limits."""
+        self.limits = limits
+        for state in self.endpoints.values():
+            state.pool.limits = limits
+
+    def set_budget(self, percent: float, min_per_s: float) -> None:
+        """Take a new retry budget; what was spent of the old one is forgotten."""
+        self.budget = RetryBudget(percent=percent, min_per_s=min_per_s)
+
+    def set_endpoints(self, endpoints: Iterable[Endpoint], base_of: Callable[[str], int], columns: Any) -> None:
+        """Take a new list: who stays keeps its state, who leaves gets no new request and loses its idle connections."""
+        states: dict[str, EndpointState] = {}
+        for endpoint in endpoints:
+            name = f"{endpoint.address}:{endpoint.port}"
+            state = self.endpoints.get(name)
+            if state is None:
+                state = EndpointState(endpoint.address, endpoint.port, base=base_of(name), columns=columns)
+                state.pool = IdlePool(self.limits)
+            else:
+                state.base = base_of(name)
+            state.weight = endpoint.weight
+            state.draining = endpoint.draining
+            states[name] = state
+        for name, state in self.endpoints.items():
+            if name not in states:
+                self._leave(state)
+        self.endpoints = states
+        self.balancer.update(list(states.values()))
+
+    def close(self) -> None:
+        """The upstream is gone from the configuration."""
+        for state in self.endpoints.values():
+            self._leave(state)
+
+    @staticmethod
+    def _leave(state: EndpointState) -> None:
+        state.pool.close()
+
+    def server_name(self, host: str) -> str:
+        """The TLS server name for a request to `host`; "" for a plain upstream."""
+        tls = self.unit.tls
+        if tls is None:
+            return ""
+        return tls.server_name or host
+
+    async def connect(
+        self, endpoint: EndpointState, server_name: str, limits: HeadLimits, now: float
+    ) -> UpstreamConnection:
+        """A new connection, TLS handshake included, that nobody uses yet.
+
+        Raises OSError when the endpoint cannot be reached, ssl.SSLError or ValueError when the handshake fails.
+        The caller bounds the time by cancelling.
+        """
+        loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(self._share.buffer, limits, server_name, now)
+        if self.context is None:
+            try:
+                await loop.create_connection(lambda: connection, endpoint.address, endpoint.port)
+            except asyncio.CancelledError:
+                connection.close()  # Connected in the very turn in which the caller gave up.
+                raise
+            return connection
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def on_ready(error: BaseException | None) -> None:
+            if ready.done():
+                return
+            if error is None:
+                ready.set_result(None)
+            else:
+                ready.set_exception(error)
+
+        context = self.context
+        transport, _ = await loop.create_connection(
+            lambda: TlsClient(context, connection, self._share, server_hostname=server_name, on_ready=on_ready),
+            endpoint.address,
+            endpoint.port,
+        )
+        try:
+            await ready
+        except BaseException:
+            transport.abort()
+            raise
+        return connection

@@ -1,0 +1,106 @@
+"""Idle connections of one endpoint of one upstream.
+
+Keyed by upstream, address and TLS server name, because connections are interchangeable only when all three agree (the
+upstream fixes certificate, verification and protocol). Owned by one worker. LIFO: the connection used last is the least
+likely to have been closed by the peer, and the others age out.
+"""
+
+from __future__ import annotations
+
+from ingressd.proxy.upstream.connection import UpstreamConnection
+
+
+class PoolLimits:
+    """How many connections are kept, for how long, and for how many requests (`upstream-keepalive-*`)."""
+
+    __slots__ = ("age_s", "connections", "idle_s", "requests")
+
+    def __init__(self, connections: int, idle_s: float, requests: int, age_s: float) -> None:
+        self.connections = connections
+        self.idle_s = idle_s
+        self.requests = requests
+        self.age_s = age_s
+
+
+class IdlePool:
+    """A stack of idle connections."""
+
+    __slots__ = ("busy", "closed", "idle", "limits")
+
+    def __init__(self, limits: PoolLimits) -> None:
+        self.limits = limits
+        self.idle: list[UpstreamConnection] = []
+        self.busy: set[UpstreamConnection] = set()
+        """Connections that carry an exchange now, so that a leaving endpoint can be told apart from a lost one."""
+        self.closed = False
+
+    def __repr__(self) -> str:
+        return f"<IdlePool {len(self.idle)} idle, {len(self.busy)} busy{', closed' if self.closed else ''}>"
+
+    def take(self, server_name: str) -> UpstreamConnection | None:
+        """The connection used last, or None."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if connection.server_name == server_name:
+                if connection.reusable:
+                    connection.reused = True
+                    self.busy.add(connection)
+                    return connection
+                continue
+            idle.append(connection)
+            return self._take_other(server_name)
+        return None
+
+    def _take_other(self, server_name: str) -> UpstreamConnection | None:
+        for index in range(len(self.idle) - 1, -1, -1):
+            connection = self.idle[index]
+            if connection.server_name == server_name and connection.reusable:
+                del self.idle[index]
+                connection.reused = True
+                self.busy.add(connection)
+                return connection
+        return None
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """A new connection begins its first exchange."""
+        self.busy.add(connection)
+        connection.on_lost = self.lost
+
+    def release(self, connection: UpstreamConnection, now: float) -> None:
+        """Take a connection back after an exchange; closed instead when a limit says so."""
+        self.busy.discard(connection)
+        limits = self.limits
+        if (
+            self.closed
+            or not connection.reusable
+            or connection.requests >= limits.requests
+            or now - connection.opened_s >= limits.age_s
+            or limits.connections <= 0
+        ):
+            connection.close()
+            return
+        if len(self.idle) >= limits.connections:
+            self.idle.pop(0).close()
+        connection.idle_since_s = now
+        self.idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+        self.busy.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle too long; the oldest are first."""
+        idle = self.idle
+        limit = now - self.limits.idle_s
+        while idle and idle[0].idle_since_s <= limit:
+            idle.pop(0).close()
+
+    def close(self) -> None:
+        """The endpoint leaves: idle connections are closed now, busy ones after their answer."""
+        self.closed = True
+        for connection in self.idle:
+            connection.close()
+        self.idle.clear()
