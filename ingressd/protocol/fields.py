@@ -5,10 +5,11 @@ whole line. Everything here is off the hot path: `h1` calls it only for a line i
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from ingressd.protocol.authority import check_authority
-from ingressd.protocol.limits import CACHE_ENTRIES, Entry, HeadError, HeadLimits
+from ingressd.protocol.limits import CACHE_ENTRIES, CACHE_LINE_BYTES, CACHE_NAME_BYTES, Entry, HeadError, HeadLimits
 
 # --- names which are never forwarded as they came: `special` of a request head --------------------------------------
 X_FORWARDED_FOR: Final = b"x-forwarded-for"
@@ -121,11 +122,12 @@ EXPECT: Final = 7
 UPGRADE: Final = 8
 TE: Final = 9
 HOPS: Final = 10
-USER_AGENT: Final = 11
-REFERER: Final = 12
-ACCEPT_ENCODING: Final = 13
-CONTENT_TYPE: Final = 14
-CONTENT_ENCODING: Final = 15
+KEEP_ALIVE: Final = 11  # a Connection field that says only what HTTP/1.1 means anyway
+USER_AGENT: Final = 12  # from here on: forwarded, and noted
+REFERER: Final = 13
+ACCEPT_ENCODING: Final = 14
+CONTENT_TYPE: Final = 15
+CONTENT_ENCODING: Final = 16
 
 _KIND: Final = {
     b"content-length": CONTENT_LENGTH,
@@ -154,9 +156,6 @@ RESPONSE_KIND: Final[dict[bytes, int]] = (
     | {b"content-type": CONTENT_TYPE, b"content-encoding": CONTENT_ENCODING}
 )
 
-_CACHE_LINE_BYTES: Final = 256
-_CACHE_NAME_BYTES: Final = 64
-
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _SAFE_NAME = re.compile(rb"[0-9A-Za-z-]+").fullmatch
 _SAFE_NAME_UNDERSCORE = re.compile(rb"[0-9A-Za-z_-]+").fullmatch
@@ -168,36 +167,36 @@ _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}").fullmatch
 VALUE_BYTES: Final = bytes([9, *range(32, 127), *range(128, 256)])
 
 
-def _remember(cache: dict[bytes, Entry], line: bytes, *, entry: Entry) -> None:
-    if len(line) <= _CACHE_LINE_BYTES:
-        if len(cache) >= CACHE_ENTRIES:
-            cache.clear()
-        cache[line] = entry
-
-
 def classify_request_line(line: bytes, limits: HeadLimits) -> Entry:
     """What one field line of a request is to the proxy. Raises HeadError(400), or 431 when it is too long."""
-    if len(line) > limits.field_line_bytes:
+    size = len(line)
+    if size > limits.field_line_bytes:
         raise HeadError(431, "field line too long")
-    colon = line.find(b":")
-    name = line[: colon if colon > 0 else 0]
+    name, colon, rest = line.partition(b":")
+    if not colon:
+        raise HeadError(400, "field line without a colon")
     known = limits.names.get(name)
     if known is None:
         known = _request_name(name, limits)
-    lower, kind = known
     if line.translate(None, VALUE_BYTES):
         raise HeadError(400, "control character in a field value")
+    lower, kind, cached = known
     entry: Entry = FORWARD
     if kind:
-        value = line[colon + 1 :].strip(b" \t")
-        entry = (kind, line, lower if kind == DROP else _REQUEST_VALUE.get(kind, _plain)(lower, value))
-    if lower not in UNCACHED:
-        _remember(limits.requests, line, entry=entry)
+        value = _REQUEST_VALUE[kind](lower, rest.strip(b" \t"))
+        if kind == CONNECTION and value[0] == _KEEP_ALIVE_ONLY:
+            kind = KEEP_ALIVE
+        entry = (kind, line, value)
+    if cached and size <= CACHE_LINE_BYTES:
+        cache = limits.requests
+        if len(cache) >= CACHE_ENTRIES:
+            cache.clear()
+        cache[line] = entry
     return entry
 
 
-def _request_name(name: bytes, limits: HeadLimits) -> tuple[bytes, int]:
-    """(lowercase name, kind) under this policy; remembered by the name as it is spelled."""
+def _request_name(name: bytes, limits: HeadLimits) -> tuple[bytes, int, bool]:
+    """(lowercase name, kind, may be cached) under this policy; remembered by the name as it is spelled."""
     # RFC 9112, 5.1: "No whitespace is allowed between the field name and colon"; 5.2: obs-fold in a request is a 400.
     # An empty name, a space, a bare CR or LF are all no token.
     if not _TOKEN(name):
@@ -215,8 +214,8 @@ def _request_name(name: bytes, limits: HeadLimits) -> tuple[bytes, int]:
         unwanted = limits.drop_invalid and not permitted
         if unwanted or REQUEST_KIND.get(twin, FORWARD) in (SPECIAL, DROP, CONNECTION, UPGRADE):
             kind = DROP
-    known = (lower, kind)
-    if len(name) <= _CACHE_NAME_BYTES:
+    known = (lower, kind, lower not in UNCACHED)
+    if len(name) <= CACHE_NAME_BYTES:
         if len(limits.names) >= CACHE_ENTRIES:
             limits.names.clear()
         limits.names[name] = known
@@ -225,28 +224,30 @@ def _request_name(name: bytes, limits: HeadLimits) -> tuple[bytes, int]:
 
 def classify_response_line(line: bytes, limits: HeadLimits) -> Entry:
     """What one field line of an upstream's response is to the proxy. Raises HeadError(502)."""
-    if len(line) > limits.field_line_bytes:
+    size = len(line)
+    if size > limits.field_line_bytes:
         raise HeadError(502, "field line too long")
-    colon = line.find(b":")
-    name = line[: colon if colon > 0 else 0]
+    name, colon, rest = line.partition(b":")
     kept = line
-    if not _TOKEN(name):
+    if not colon or not _TOKEN(name):
         # RFC 9112, 5.1: "A proxy MUST remove any such whitespace from a response message before forwarding".
         tight = name.rstrip(b" \t")
-        if tight == name or not _TOKEN(tight) or tight.lower() in _KIND:
+        if not colon or tight == name or not _TOKEN(tight) or tight.lower() in _KIND:
             raise HeadError(502, "malformed field name")
         name = tight
-        kept = tight + line[colon:]
+        kept = name + colon + rest
     if line.translate(None, VALUE_BYTES):
         raise HeadError(502, "control character in a field value")
     lower = name.lower()
     kind = RESPONSE_KIND.get(lower, FORWARD)
     entry: Entry = FORWARD
     if kind or kept is not line:
-        value = line[colon + 1 :].strip(b" \t")
-        entry = (kind, kept, _RESPONSE_VALUE.get(kind, _plain)(lower, value))
-    if lower not in UNCACHED:
-        _remember(limits.responses, line, entry=entry)
+        entry = (kind, kept, _RESPONSE_VALUE[kind](lower, rest.strip(b" \t")))
+    if size <= CACHE_LINE_BYTES and lower not in UNCACHED:
+        cache = limits.responses
+        if len(cache) >= CACHE_ENTRIES:
+            cache.clear()
+        cache[line] = entry
     return entry
 
 
@@ -295,6 +296,9 @@ def _transfer_encoding(name: bytes, value: bytes) -> Any:
 
 NO_OPTIONS: Final = frozenset[bytes]()
 _OWN_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})
+
+
+_KEEP_ALIVE_ONLY: Final = frozenset({b"keep-alive"})
 
 
 def connection_options(value: bytes) -> frozenset[bytes]:
@@ -350,9 +354,9 @@ def _host(name: bytes, value: bytes) -> Any:
     return check_authority(value)
 
 
-_REQUEST_VALUE: Final = {
+_REQUEST_VALUE: Final[dict[int, Callable[[bytes, bytes], Any]]] = {
+    DROP: _plain,
     SPECIAL: _special,
-    HOPS: _special,
     HOST: _host,
     CONTENT_LENGTH: _content_length,
     TRANSFER_ENCODING: _transfer_encoding,
@@ -360,11 +364,20 @@ _REQUEST_VALUE: Final = {
     EXPECT: _expect,
     UPGRADE: _upgrade,
     TE: _te,
+    HOPS: _special,
+    USER_AGENT: _plain,
+    REFERER: _plain,
+    ACCEPT_ENCODING: _plain,
 }
-_RESPONSE_VALUE: Final = {
+_RESPONSE_VALUE: Final[dict[int, Callable[[bytes, bytes], Any]]] = {
+    FORWARD: _plain,
+    DROP: _plain,
     SPECIAL: _special,
     CONTENT_LENGTH: _response_length,
     TRANSFER_ENCODING: _transfer_encoding,
     CONNECTION: _response_connection,
     UPGRADE: _upgrade,
+    TE: _plain,
+    CONTENT_TYPE: _plain,
+    CONTENT_ENCODING: _plain,
 }

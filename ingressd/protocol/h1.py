@@ -19,6 +19,7 @@ from ingressd.protocol.fields import (
     FORWARD,
     HOPS,
     HOST,
+    KEEP_ALIVE,
     NO_OPTIONS,
     SPECIAL,
     TE,
@@ -71,16 +72,12 @@ class RequestHead:
     __slots__ = (
         "accept_encoding",
         "chunked",
-        "coding",
         "content_length",
-        "expect",
         "expect_continue",
         "fields",
         "host",
         "keep_alive",
         "method",
-        "nominated",
-        "options",
         "path",
         "referer",
         "special",
@@ -107,11 +104,6 @@ class RequestHead:
     referer: bytes | None
     accept_encoding: bytes | None
     te_trailers: bool
-    options: frozenset[bytes]  # every Connection option, lowercase
-    # As the lines said it, before the whole head was judged.
-    nominated: frozenset[bytes]
-    coding: int | None
-    expect: bool | None
 
     def __repr__(self) -> str:
         body = "chunked" if self.chunked else self.content_length
@@ -261,13 +253,11 @@ def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
     match = _REQUEST_LINE(first)
     if match is not None:
         request.method, request.target, request.path, minor = match.groups()
-        request.version = 11 if minor == b"1" else 10
+        version = 11 if minor == b"1" else 10
     else:
-        request.method, request.target, request.path, request.version, authority = unusual_request_line(first)
-    _set_defaults(request)
-    fields = request.fields
-    host: bytes | None = None
-    plain = request.version == 11
+        request.method, request.target, request.path, version, authority = unusual_request_line(first)
+    fields: list[bytes] = []
+    host = length = user_agent = referer = accept_encoding = rare = None
     known = limits.requests.get
     for line in lines:
         entry: Any = known(line)
@@ -283,20 +273,43 @@ def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
                 raise HeadError(400, "more than one Host")
             host = value
         elif kind >= USER_AGENT:
+            # Forwarded as well. Of several the first counts.
             fields.append(line)
-            _read_along(request, kind, value)
-        elif kind != DROP:
-            plain = False
-            _interpret(request, line, entry)
+            if kind == USER_AGENT:
+                user_agent = value if user_agent is None else user_agent
+            elif kind == ACCEPT_ENCODING:
+                accept_encoding = value if accept_encoding is None else accept_encoding
+            else:
+                referer = value if referer is None else referer
+        elif kind == CONTENT_LENGTH:
+            if length is not None:
+                raise HeadError(400, "more than one Content-Length")
+            length = value
+        elif kind != DROP and (kind != KEEP_ALIVE or version == 10):
+            if rare is None:
+                rare = []
+            rare.append(entry)
     if host is None:
-        if request.version == 11:
+        if version == 11:
             raise HeadError(400, "no Host")
         host = b""
     # RFC 9112, 3.2.2: "a proxy MUST ignore the received Host header field (if any) and instead replace it with the host
     # information of the request-target".
     request.host = host if authority is None else authority
-    if not plain:
-        _conclude(request)
+    request.version = version
+    request.fields = fields
+    request.content_length = length
+    request.user_agent = user_agent
+    request.referer = referer
+    request.accept_encoding = accept_encoding
+    request.special = None
+    request.chunked = False
+    request.keep_alive = version == 11
+    request.expect_continue = False
+    request.upgrade = None
+    request.te_trailers = False
+    if rare is not None:
+        _read_rare(request, rare)
     return request
 
 
@@ -310,102 +323,70 @@ def _lines(head: bytes, limits: HeadLimits) -> list[bytes]:
     return lines
 
 
-def _set_defaults(request: RequestHead) -> None:
-    request.fields = []
-    request.special = None
-    request.content_length = None
-    request.chunked = False
-    request.keep_alive = True
-    request.expect_continue = False
-    request.upgrade = None
-    request.user_agent = None
-    request.referer = None
-    request.accept_encoding = None
-    request.te_trailers = False
-    request.options = NO_OPTIONS
-    request.nominated = NO_OPTIONS
-    request.coding = None
-    request.expect = None
-
-
-def _read_along(request: RequestHead, kind: int, value: Any) -> None:
-    """Note the first value of a field that is forwarded all the same."""
-    if kind == USER_AGENT:
-        if request.user_agent is None:
-            request.user_agent = value
-    elif kind == ACCEPT_ENCODING:
-        if request.accept_encoding is None:
-            request.accept_encoding = value
-    elif request.referer is None:
-        request.referer = value
-
-
-def _interpret(request: RequestHead, line: bytes, entry: tuple[int, bytes, Any]) -> None:
-    kind, _, value = entry
-    if kind == CONNECTION:
-        request.options |= value[0]
-        request.nominated |= value[1]
-    elif kind == CONTENT_LENGTH:
-        if request.content_length is not None:
-            raise HeadError(400, "more than one Content-Length")
-        request.content_length = value
-    elif kind == TRANSFER_ENCODING:
-        if request.coding is not None:
-            raise HeadError(400, "more than one Transfer-Encoding")
-        request.coding = value
-    elif kind == UPGRADE:
-        request.upgrade = value if request.upgrade is None else b""
-    elif kind == EXPECT:
-        request.expect = value and request.expect is not False
-    elif kind == TE:
-        request.te_trailers = request.te_trailers or value
-    elif kind == HOPS and request.method != b"OPTIONS":
-        # RFC 9110, 7.6.2: other methods than TRACE and OPTIONS may ignore Max-Forwards.
-        request.fields.append(line)
-    else:
-        if request.special is None:
-            request.special = {}
-        request.special.setdefault(value[0], []).append(value[1])
-
-
-def _conclude(request: RequestHead) -> None:
-    """What only the whole head can tell: persistence (RFC 9112, 9.3), nominated fields, framing, upgrades."""
-    options = request.options
-    if request.version == 10:
-        request.keep_alive = b"keep-alive" in options and b"close" not in options
-    elif b"close" in options:
-        request.keep_alive = False
-    if request.nominated:
+def _read_rare(request: RequestHead, entries: list[tuple[int, bytes, Any]]) -> None:
+    """The lines that most requests do not have: framing by chunks, Connection, upgrades, expectations, `special`."""
+    coding: int | None = None
+    expect: bool | None = None
+    upgrade: bytes | None = None
+    options: frozenset[bytes] = NO_OPTIONS
+    nominated: frozenset[bytes] = NO_OPTIONS
+    for kind, line, value in entries:
+        if kind == SPECIAL or (kind == HOPS and request.method == b"OPTIONS"):
+            if request.special is None:
+                request.special = {}
+            request.special.setdefault(value[0], []).append(value[1])
+        elif kind in (CONNECTION, KEEP_ALIVE):
+            options |= value[0]
+            nominated |= value[1]
+        elif kind == TRANSFER_ENCODING:
+            if coding is not None:
+                raise HeadError(400, "more than one Transfer-Encoding")
+            coding = value
+        elif kind == UPGRADE:
+            upgrade = value if upgrade is None else b""
+        elif kind == EXPECT:
+            expect = value and expect is not False
+        elif kind == TE:
+            request.te_trailers = request.te_trailers or value
+        else:
+            # RFC 9110, 7.6.2: methods other than TRACE and OPTIONS may ignore Max-Forwards.
+            request.fields.append(line)
+    if options is not NO_OPTIONS:
+        request.keep_alive = b"close" not in options and (request.version == 11 or b"keep-alive" in options)
+    if nominated:
         # RFC 9110, 7.6.1: "remove any header or trailer field(s) from the message with the same name as the
         # connection-option".
-        request.fields = _without(request.fields, request.nominated)
-    if request.coding is not None:
-        _apply_coding(request)
+        request.fields = _without(request.fields, nominated)
+    if coding is not None:
+        _apply_coding(request, coding)
     # RFC 9110, 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore it".
-    if request.expect is not None and request.version == 11:
-        if not request.expect:
+    if expect is not None and request.version == 11:
+        if not expect:
             raise HeadError(417, "unknown expectation")
         request.expect_continue = True
-    if request.upgrade is not None:
-        # RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request"; and
-        # "A sender of Upgrade MUST also send an "Upgrade" connection option".
-        if not request.upgrade or request.version == 10 or b"upgrade" not in options:
-            request.upgrade = None
-        elif request.upgrade == b"websocket":
-            if request.chunked or request.content_length:
-                # Peers disagree on whether such a body is one, or is the first bytes of the tunnel.
-                raise HeadError(400, "WebSocket handshake with a body")
-            if request.method != b"GET":
-                request.upgrade = None  # RFC 6455, 4.1: "The method of the request MUST be GET".
+    # RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request"; and
+    # "A sender of Upgrade MUST also send an "Upgrade" connection option".
+    if upgrade and request.version == 11 and b"upgrade" in options:
+        _apply_upgrade(request, upgrade)
 
 
-def _apply_coding(request: RequestHead) -> None:
+def _apply_upgrade(request: RequestHead, protocol: bytes) -> None:
+    if protocol == b"websocket":
+        if request.chunked or request.content_length:
+            # Peers disagree on whether such a body is one, or is the first bytes of the tunnel.
+            raise HeadError(400, "WebSocket handshake with a body")
+        if request.method != b"GET":
+            return  # RFC 6455, 4.1: "The method of the request MUST be GET".
+    request.upgrade = protocol
+
+
+def _apply_coding(request: RequestHead, coding: int) -> None:
     # RFC 9112, 6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding header field
     # MUST treat the message as if the framing is faulty".
     if request.version == 10:
         raise HeadError(400, "Transfer-Encoding in HTTP/1.0")
-    if request.coding:
-        raise HeadError(request.coding, "unusable Transfer-Encoding")
+    if coding:
+        raise HeadError(coding, "unusable Transfer-Encoding")
     # RFC 9112, 6.1: "A server MAY reject a request that contains both Content-Length and Transfer-Encoding".
     if request.content_length is not None:
         raise HeadError(400, "both Content-Length and Transfer-Encoding")

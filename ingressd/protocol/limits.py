@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 CACHE_ENTRIES: Final = 4096
+CACHE_LINE_BYTES: Final = 256
+CACHE_NAME_BYTES: Final = 64
 
 Entry = int | tuple[int, bytes, Any]
 """FORWARD, or (kind, line to forward, value; its type is the kind's)."""
@@ -57,4 +59,4 @@ class HeadLimits:
         # time only. Clearing when full bounds memory without the bookkeeping of an LRU on every hit.
         self.requests: dict[bytes, Entry] = {}
         self.responses: dict[bytes, Entry] = {}
-        self.names: dict[bytes, tuple[bytes, int]] = {}
+        self.names: dict[bytes, tuple[bytes, int, bool]] = {}
