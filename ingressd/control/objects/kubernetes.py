@@ -154,6 +154,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    ip_families: tuple[str, ...] = ()
     external_name: str = ""
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = {}
@@ -192,12 +193,22 @@ class EndpointHints(msgspec.Struct, frozen=True, rename="camel", gc=False):
     for_nodes: tuple[ForName, ...] = ()
 
 
+class ObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The object behind an endpoint; the same Pod in two address families is one Pod."""
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
 class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One endpoint; its addresses are fungible, and clients use the first."""
 
     addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
     hints: EndpointHints | None = None
+    target_ref: ObjectReference | None = None
     node_name: str = ""
     zone: str = ""
     hostname: str = ""
