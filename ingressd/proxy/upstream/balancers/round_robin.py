@@ -20,12 +20,13 @@ class RoundRobin(EndpointSet):
     Every worker starts at a random place, or N workers would all send their first requests to the first endpoint.
     """
 
-    __slots__ = ("_equal", "_next")
+    __slots__ = ("_equal", "_next", "_started")
 
     def __init__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> None:
         super().__init__(rng, own_column=own_column)
         self._equal = True
-        self._next = -1
+        self._next = 0
+        self._started = False
 
     def pick(self, key: bytes | None, now: float) -> EndpointState | None:
         """The endpoint whose turn it is."""
@@ -79,12 +80,12 @@ class RoundRobin(EndpointSet):
     def _usable_changed(self) -> None:
         usable = self.usable
         self._equal = all(endpoint.weight == usable[0].weight for endpoint in usable)
-        if not self._equal:
-            if not any(endpoint.current_weight for endpoint in usable):
-                total = sum(endpoint.weight for endpoint in usable)
-                for _ in range(int(self._random() * min(total, 64))):
-                    self._pick_smooth(usable)
-        elif self._next < 0 and usable:
+        if not usable:
+            return
+        if not self._started:
+            self._started = True
             self._next = int(self._random() * len(usable))
-        elif usable:
-            self._next %= len(usable)
+            if not self._equal:
+                for _ in range(int(self._random() * min(sum(endpoint.weight for endpoint in usable), 64))):
+                    self._pick_smooth(usable)
+        self._next %= len(usable)
