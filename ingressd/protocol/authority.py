@@ -1,7 +1,6 @@
-"""Request targets and authorities (RFC 9112, section 3; RFC 3986): the forms that are not plain origin form."""
+"""Authorities: the host and port of a Host field or of an absolute request target (RFC 9110, 7.2; RFC 3986, 3.2)."""
 
 import re
-from typing import Final
 
 from ingressd.protocol.limits import HeadError
 
@@ -42,70 +41,3 @@ def _is_ipv6(address: bytes) -> bool:
             return False
         count += 1
     return all(_H16(group) for group in groups) and (count <= 7 if gap else count == 8)
-
-
-METHOD_BYTES: Final = 64
-_METHOD = re.compile(rb"[A-Z_-]+").fullmatch
-_VERSION = re.compile(rb"HTTP/1\.([0-9])").fullmatch
-_ORIGIN_FORM = re.compile(rb"(/[!-\"$->@-\[\]-~]*)(?:\?[!-\"$-~]*)?").fullmatch
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
-
-
-def unusual_request_line(line: bytes) -> tuple[bytes, bytes, bytes, int, bytes | None]:
-    """Read a request line that is not the usual "METHOD /path HTTP/1.x".
-
-    Returns (method, target to forward, path, version, authority of the absolute form or None). Raises HeadError: 400;
-    501 for a method beyond all reason; 505 for a minor version that does not exist; 405 for TRACE and CONNECT.
-    """
-    parts = line.split(b" ")
-    if len(parts) != 3:
-        raise HeadError(400, "malformed request line")
-    method, target, protocol = parts
-    version = _VERSION(protocol)
-    if version is None:
-        raise HeadError(400, "malformed or unsupported version")
-    if version[1] not in b"01":
-        raise HeadError(505, "unsupported version")
-    # Methods are case-sensitive; nginx takes capitals, "_" and "-" only, and so a "get" is no method here either.
-    if not _METHOD(method):
-        raise HeadError(400, "malformed method")
-    if len(method) > METHOD_BYTES:
-        raise HeadError(501, "method too long")
-    if method == b"CONNECT":
-        # RFC 9112, 3.2.3: authority form "is only used for CONNECT". No tunnels here, and nothing else is a target.
-        _check_connect(target)
-    forwarded, path, authority = _target(method, target)
-    if method == b"TRACE":
-        raise HeadError(405, "TRACE")
-    return method, forwarded, path, 11 if version[1] == b"1" else 10, authority
-
-
-def _check_connect(target: bytes) -> None:
-    host, colon, port = target.rpartition(b":")
-    if not colon or not port or not host:
-        raise HeadError(400, "malformed CONNECT target")
-    check_authority(target)
-    raise HeadError(405, "CONNECT")
-
-
-def _target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes | None]:
-    """(target to forward, path, authority or None) of an origin-form, absolute-form or asterisk-form target."""
-    match = _ORIGIN_FORM(target)
-    if match is not None:
-        return target, match[1], None
-    if target == b"*" and method == b"OPTIONS":
-        return target, target, None
-    absolute = _ABSOLUTE_FORM(target)
-    if absolute is None:
-        raise HeadError(400, "malformed request target")
-    authority = check_authority(absolute[1])
-    rest = absolute[2]
-    if not rest and method == b"OPTIONS":
-        # RFC 9112, 3.2.4: the last proxy sends "*" for an OPTIONS whose target has an empty path and no query.
-        return b"*", b"*", authority
-    if not rest.startswith(b"/"):
-        rest = b"/" + rest
-    match = _ORIGIN_FORM(rest)
-    if match is None:
-        raise HeadError(400, "malformed request target")
-    return rest, match[1], authority

@@ -1,4 +1,4 @@
-"""HTTP/1 heads: where one ends, and what it says (RFC 9112). The strictest reading, once, on the hot path.
+"""HTTP/1 heads: what one says (RFC 9112). The strictest reading, once, on the hot path.
 
 A head is split on CRLF and every line is looked up in the cache of lines already classified (`fields`); a line that
 does not need touching is forwarded as the very bytes that came. Nothing is carried from one message to the next.
@@ -7,7 +7,6 @@ does not need touching is forwarded as the very bytes that came. Nothing is carr
 import re
 from typing import Any, Final
 
-from ingressd.protocol.authority import METHOD_BYTES, unusual_request_line
 from ingressd.protocol.fields import (
     ACCEPT_ENCODING,
     CONNECTION,
@@ -29,7 +28,9 @@ from ingressd.protocol.fields import (
     classify_request_line,
     classify_response_line,
 )
+from ingressd.protocol.head_end import find_head_end
 from ingressd.protocol.limits import HeadError, HeadLimits
+from ingressd.protocol.start_line import REQUEST_LINE, STATUS_LINE, check_length, unusual_request_line
 
 __all__ = [
     "CHUNKED",
@@ -55,15 +56,7 @@ _BLANKS: Final = (b" ", b"\t")
 _CRLF: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 
-# RFC 9112, 3: request-line = method SP request-target SP HTTP-version. Origin form without fragment or backslash in the
-# path; methods in capitals as nginx has it. Those that begin with C or T take the slow lane; it knows CONNECT, TRACE.
-_REQUEST_LINE = re.compile(
-    rb"(?![CT])([A-Z_-]{1,64}) ((/[!-\"$->@-\[\]-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\.([01])"
-).fullmatch
-# RFC 9112, 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]. The last SP is often left out.
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?").fullmatch
 _FOLD = re.compile(rb"\r\n[ \t]+")
-_TOKEN_BYTES: Final = frozenset(b"!#$%&'*+.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
 
 
 class RequestHead:
@@ -150,94 +143,6 @@ class ResponseHead:
         return f"<ResponseHead {self.status} {framing} {self.content_length}>"
 
 
-def find_head_end(
-    data: bytes | bytearray,
-    start: int = 0,
-    *,
-    scanned: int = 0,
-    limits: HeadLimits | None = None,
-    response: bool = False,
-) -> int:
-    """The offset just past the empty line that ends the head beginning at `start`, or -1 when more is needed.
-
-    `scanned` is how much of `data` an earlier call has seen (its `len(data)`), so a slow sender costs only what is new.
-    Raises HeadError at once for what can never become a head: a bare CR, LF or NUL, a malformed first line, or one of
-    the limits passed; with `response` the status is always 502.
-    """
-    end = data.find(_END, start if scanned < start + 3 else scanned - 3)
-    if end >= 0:
-        if end == start:
-            # RFC 9112, 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One.
-            raise HeadError(502 if response else 400, "empty lines before the first line")
-        return end + 4
-    if len(data) > start:
-        try:
-            _check_unfinished(data, start, scanned=scanned, limits=limits, response=response)
-        except HeadError as error:
-            if response and error.status != 502:
-                raise HeadError(502, error.reason) from None
-            raise
-    return -1
-
-
-def _check_unfinished(
-    data: bytes | bytearray, start: int, *, scanned: int, limits: HeadLimits | None, response: bool
-) -> None:
-    size = len(data)
-    low = max(start, scanned)
-    if low > start and data[low - 1] == 13:
-        low -= 1
-    feeds = data.count(b"\n", low)
-    returns = data.count(b"\r", low) - (data[size - 1] == 13)
-    if feeds != returns or data.count(_CRLF, low) != feeds or data.find(b"\0", low) >= 0:
-        raise HeadError(400, "bare CR, LF or NUL")
-    first = start + 2 if data.startswith(_CRLF, start) else start
-    line_start = data.rfind(b"\n", start) + 1 or start
-    if line_start <= first:
-        _check_first_bytes(data, first, response=response)
-    elif feeds:
-        line_end = data.find(_CRLF, first)
-        if line_end + 2 > low:
-            _check_first_line(bytes(data[first:line_end]), limits, response=response)
-    if limits is None:
-        return
-    if line_start <= first:
-        if size - first > limits.request_line_bytes:
-            _check_length(bytes(data[first:]), limits)
-    elif size - line_start > limits.field_line_bytes:
-        raise HeadError(431, "field line too long")
-    if size - start > limits.head_bytes:
-        raise HeadError(431, "head too large")
-
-
-def _check_first_bytes(data: bytes | bytearray, first: int, *, response: bool) -> None:
-    """Refuse a peer that speaks another protocol (TLS on a plain port, say) without waiting for its line to end."""
-    if first < len(data):
-        if response:
-            if not b"HTTP/1.".startswith(bytes(data[first : first + 7])):
-                raise HeadError(502, "malformed status line")
-        elif data[first] not in _TOKEN_BYTES and data[first] != 13:
-            raise HeadError(400, "malformed request line")
-
-
-def _check_length(line: bytes, limits: HeadLimits) -> None:
-    if len(line) > limits.request_line_bytes:
-        # RFC 9112, 3: 501 for "a method longer than any that it implements", 414 for a longer target.
-        if line.find(b" ", 0, METHOD_BYTES + 1) < 0:
-            raise HeadError(501, "method too long")
-        raise HeadError(414, "request line too long")
-
-
-def _check_first_line(line: bytes, limits: HeadLimits | None, *, response: bool) -> None:
-    if limits is not None:
-        _check_length(line, limits)
-    if response:
-        if _STATUS_LINE(line) is None:
-            raise HeadError(502, "malformed status line")
-    elif _REQUEST_LINE(line) is None:
-        unusual_request_line(line)
-
-
 def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
     """Read one whole request head, the bytes up to what `find_head_end` answered. Raises HeadError."""
     lines = _lines(head, limits)
@@ -245,12 +150,12 @@ def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
     if not first and lines:
         first = lines.pop(0)
     if len(first) > limits.request_line_bytes:
-        _check_length(first, limits)
+        check_length(first, limits)
     if len(lines) > limits.max_fields:
         raise HeadError(431, "too many fields")
     request = RequestHead()
     authority = None
-    match = _REQUEST_LINE(first)
+    match = REQUEST_LINE(first)
     if match is not None:
         request.method, request.target, request.path, minor = match.groups()
         version = 11 if minor == b"1" else 10
@@ -315,7 +220,7 @@ def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
 
 def _lines(head: bytes, limits: HeadLimits) -> list[bytes]:
     if len(head) > limits.head_bytes:
-        _check_length(head[: head.find(_CRLF, 2)], limits)
+        check_length(head[: head.find(_CRLF, 2)], limits)
         raise HeadError(431, "head too large")
     lines = head.split(_CRLF)
     if lines.pop() or lines.pop() or not lines:
@@ -409,7 +314,7 @@ def parse_response_head(head: bytes, *, method: bytes, limits: HeadLimits) -> Re
 
 def _parse_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     lines = _lines(head, limits)
-    match = _STATUS_LINE(lines.pop(0))
+    match = STATUS_LINE(lines.pop(0))
     if match is None:
         raise HeadError(502, "malformed status line")
     if len(lines) > limits.max_fields:
