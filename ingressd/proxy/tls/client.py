@@ -110,6 +110,9 @@ class TlsClient(TlsTransport):
         share, name = self._share, self._server_hostname
         session = self._context.session(name, transport.get_extra_info("peername"))
         try:
+            if not name and self._context.context.check_hostname:
+                # `wrap_bio` would go on and verify no name at all.
+                raise ValueError("there is no server name to verify")
             # SNI and names in certificates carry no trailing dot (RFC 6066 section 3).
             ssl_object = self._context.context.wrap_bio(
                 share.incoming, share.outgoing, server_hostname=name.rstrip(".") or None, session=session

@@ -90,7 +90,6 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
 
     __slots__ = (
         "_app",
-        "_app_closed",
         "_deliver",
         "_eof",
         "_eof_told",
@@ -110,7 +109,6 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         self._state = HANDSHAKE
         self._app: AppProtocol | None = None
         self._deliver: Callable[[bytes], None] = _discard
-        self._app_closed = False
         self._raw: Any = None
         self._ssl: Any = None
         self._ssl_read: Any = None
@@ -164,12 +162,12 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
             self._settle(data)
 
     def eof_received(self) -> bool:
-        if self._state == OPEN:
-            if self._eof:
-                # The end was announced, and the protocol above keeps the connection to write on.
-                return True
-            self._failure = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed without close_notify")
+        if self._state == OPEN and self._eof:
+            # The end was announced, and the protocol above keeps the connection to write on.
+            return True
+        if self._state != CLOSING:
             self._state = CLOSING
+            self._failure = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed without close_notify")
             self._raw.abort()
         return False
 
