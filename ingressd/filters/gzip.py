@@ -58,7 +58,7 @@ class Gzip:
         self._min_length_bytes = policy.min_length_bytes
         self._all_types = "*" in policy.types
         self._types = frozenset(media_type.encode() for media_type in policy.types) | {b"text/html"}
-        self._disabled_agents = [re2.compile(pattern.encode()) for pattern in policy.disable_user_agents]
+        self._disabled_agents = [compiled for compiled in map(_pattern, policy.disable_user_agents) if compiled]
 
     def on_response(self, request: RequestView, response: ResponseHead) -> GzipBody | None:
         """Mark the answer as compressed and return its transform, or leave it as it is."""
@@ -102,6 +102,16 @@ def accepts_gzip(accept_encoding: bytes | None) -> bool:
             quality = _QUALITY(parameter.strip(b" \t")) if parameter else None
             return not parameter or (quality is not None and float(quality[1]) > 0)
     return False
+
+
+def _pattern(text: str) -> Any:
+    """Compiled, or None: settings report a pattern that RE2 refuses, and one bad word must not stop a snapshot."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text.encode(), options)
+    except re2.error:
+        return None
 
 
 def _has_no_transform(response: ResponseHead) -> bool:

@@ -43,7 +43,7 @@ class AccessLogWriter:
     `path` is a file (appended to, made if missing) or "-" for standard output; `template` is "json" or an nginx-style
     template; `skip_urls` are request targets that are not logged, `~` in front of an RE2 pattern, `~*` without case.
     `dropped` counts lines that were lost: the reader of a pipe too slow, a full disk, a line that fits no pipe.
-    Raises OSError when the file cannot be opened, re2.error for a bad pattern.
+    Raises OSError when the file cannot be opened, ValueError for a bad pattern.
     """
 
     def __init__(
@@ -183,7 +183,10 @@ def _pattern(url: str) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = not url.startswith("~*")
-    return re2.compile(url.lstrip("~").removeprefix("*").encode(), options)
+    try:
+        return re2.compile(url.lstrip("~").removeprefix("*").encode(), options)
+    except re2.error as error:
+        raise ValueError(f"skip-access-log-urls: {url!r} is no RE2 pattern: {error}") from error
 
 
 class _FileSink:
