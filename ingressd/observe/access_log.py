@@ -17,6 +17,8 @@ import re2
 from ingressd.observe.access_log_format import PATH, Escape, JsonFormat, Record, TextFormat, shortened
 
 FLUSH_S: Final = 0.1
+RETRY_S: Final = 0.01
+"""How soon a pipe that was full is tried again: it holds 64 KiB, and its reader may be quick."""
 BATCH_RECORDS: Final = 128
 PIPE_BUF: Final = select.PIPE_BUF
 """POSIX: a write of at most this many bytes to a pipe is atomic, so lines of several workers do not mix."""
@@ -112,7 +114,7 @@ class AccessLogWriter:
         self.flush()
         if self._pending and not self._scheduled:
             self._scheduled = True
-            self._schedule(FLUSH_S, self._flush_on_time)
+            self._schedule(RETRY_S, self._flush_on_time)
 
     def _append(self, records: list[Record]) -> None:
         """Put whole lines together to blocks of at most the sink's unit."""
