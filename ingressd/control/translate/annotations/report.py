@@ -1,0 +1,76 @@
+"""What an Ingress is told about its annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import msgspec
+
+from ingressd.control.translate.annotations.known import (
+    GUARDING_VALUES,
+    GUARDS,
+    KNOWN,
+    OFF,
+    PLAIN,
+    PREFIX,
+    SNIPPETS,
+    TRUE,
+)
+from ingressd.model.problem import Origin, Problem, Severity
+
+
+class AnnotationReport(msgspec.Struct, frozen=True):
+    """`failed_closed` is the security annotation for which all routes answer 503, "" if there is none."""
+
+    problems: tuple[Problem, ...] = ()
+    failed_closed: str = ""
+    refused: bool = False
+    left_out: bool = False
+
+
+NOTHING = AnnotationReport()
+
+
+def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> AnnotationReport:
+    """Judge every annotation under ingress-nginx's prefix; all others are none of our business."""
+    ours = sorted(key for key in annotations if key.startswith(PREFIX))
+    if not ours:
+        return NOTHING
+    problems: list[Problem] = []
+    guards: list[str] = []
+    refused = left_out = False
+    for key in ours:
+        name, value = key.removeprefix(PREFIX), annotations[key].strip()
+        if name in SNIPPETS:
+            refused = True
+            message = "snippets are refused, and the whole object with them: use typed annotations instead"
+            problems.append(_problem("error", origin, "AnnotationRefused", field=key, message=message))
+        elif name == "canary" and value in TRUE:
+            left_out = True
+            message = "canaries are not built yet: the whole object is left out, so that it takes no main route"
+            problems.append(_problem("error", origin, "AnnotationNotBuilt", field=key, message=message))
+        elif _guards(name, value):
+            guards.append(key)
+            message = "this security policy is not built yet: every route of the object answers 503"
+            problems.append(_problem("error", origin, "FailedClosed", field=key, message=message))
+        elif name in PLAIN or name in GUARDS:
+            message = "this annotation is not built yet and has no effect"
+            problems.append(_problem("warning", origin, "AnnotationNotBuilt", field=key, message=message))
+        else:
+            near = get_close_matches(name, KNOWN, n=1, cutoff=0.6)
+            message = "unknown annotation" + (f"; the nearest known one is {PREFIX}{near[0]}" if near else "")
+            problems.append(_problem("warning", origin, "UnknownAnnotation", field=key, message=message))
+        if name in SNIPPETS and name in GUARDS:
+            guards.append(key)
+    return AnnotationReport(tuple(problems), guards[0] if guards else "", refused, left_out)
+
+
+def _guards(name: str, value: str) -> bool:
+    if name in GUARDING_VALUES:
+        return value.upper() in GUARDING_VALUES[name]
+    return name in GUARDS and value not in OFF
+
+
+def _problem(severity: Severity, origin: Origin, reason: str, *, field: str, message: str) -> Problem:
+    return Problem(severity=severity, origin=origin, reason=reason, field=field, message=message)

@@ -1,0 +1,144 @@
+"""The drafts in force, found by every name they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from ingressd.control.objects.event import ObjectKey
+from ingressd.control.translate.drafts import Backend, ObjectDraft, Rank, ServiceBackend, StaticBackend
+
+Name = TypeVar("Name")
+Index = dict[Name, set[ObjectKey]]
+
+ServiceName = tuple[str, str]
+"""Namespace and name of a Service; ("", name) is a static upstream."""
+
+
+class Dirty:
+    """What must be made again. Filled by the book and the translator during one translation, then thrown away."""
+
+    __slots__ = ("certificates", "hosts", "objects", "policies", "tls_hosts", "upstreams")
+
+    def __init__(self) -> None:
+        self.objects: set[ObjectKey] = set()
+        """Objects whose backends must be looked up again."""
+        self.hosts: set[str] = set()
+        self.tls_hosts: set[str] = set()
+        self.certificates: set[str] = set()
+        self.upstreams: set[str] = set()
+        self.policies: set[ObjectKey] = set()
+
+
+class DraftBook:
+    """Drafts by object, and the objects by host, by host of a certificate, by Service and by certificate."""
+
+    def __init__(self) -> None:
+        self.drafts: dict[ObjectKey, ObjectDraft] = {}
+        self.by_host: Index[str] = {}
+        self.by_tls_host: Index[str] = {}
+        self.by_service: Index[ServiceName] = {}
+        self.by_certificate: Index[str] = {}
+        self.with_default: set[ObjectKey] = set()
+
+    def put(self, key: ObjectKey, draft: ObjectDraft | None, dirty: Dirty) -> None:
+        """Replace the draft of an object, or take it away, and mark what that touches."""
+        old = self.drafts.get(key)
+        if draft is old or draft == old:
+            return
+        for one in (old, draft):
+            if one is not None:
+                self._mark(one, dirty)
+        if old is not None:
+            self._unfile(old)
+        if draft is None:
+            del self.drafts[key]
+        else:
+            self.drafts[key] = draft
+            self._file(draft)
+        for host in {*(old.tls if old else ()), *(draft.tls if draft else ())}:
+            self._mark_hosts_of_certificate(host, dirty)
+        dirty.objects.add(key)
+
+    def ranked(self, keys: Iterable[ObjectKey]) -> list[ObjectDraft]:
+        """The drafts of these objects, the winner first."""
+        return sorted((self.drafts[key] for key in keys), key=_rank)
+
+    def has_tls(self, host: str) -> bool:
+        """Whether an object brings a certificate for the host, or for the wildcard over it.
+
+        A property of the host, not of the object with the route: ingress-nginx redirects the routes of all objects of a
+        host as soon as one of them has a `tls` section (certificate_configured_for_current_request).
+        """
+        if host in self.by_tls_host:
+            return True
+        return bool(host) and wildcard_over(host) in self.by_tls_host
+
+    def _file(self, draft: ObjectDraft) -> None:
+        key = draft.key
+        for host in draft.hosts:
+            self.by_host.setdefault(host, set()).add(key)
+        for host in draft.tls:
+            self.by_tls_host.setdefault(host, set()).add(key)
+        for service in _services(draft):
+            self.by_service.setdefault(service, set()).add(key)
+        for certificate in draft.certificates():
+            self.by_certificate.setdefault(certificate, set()).add(key)
+        if draft.default is not None:
+            self.with_default.add(key)
+
+    def _unfile(self, draft: ObjectDraft) -> None:
+        key = draft.key
+        for host in draft.hosts:
+            _discard(self.by_host, host, key)
+        for host in draft.tls:
+            _discard(self.by_tls_host, host, key)
+        for service in _services(draft):
+            _discard(self.by_service, service, key)
+        for certificate in draft.certificates():
+            _discard(self.by_certificate, certificate, key)
+        self.with_default.discard(key)
+
+    def _mark(self, draft: ObjectDraft, dirty: Dirty) -> None:
+        dirty.hosts.update(draft.hosts)
+        dirty.tls_hosts.update(draft.tls)
+        dirty.certificates.update(draft.certificates())
+        if draft.default is not None:
+            dirty.hosts.add("")
+        dirty.policies.add(draft.key)
+
+    def _mark_hosts_of_certificate(self, host: str, dirty: Dirty) -> None:
+        """The hosts that redirect, or no longer do, when a certificate's host comes or goes."""
+        if host in self.by_host:
+            dirty.hosts.add(host)
+        if host.startswith("*."):
+            dirty.hosts.update(one for one in self.by_host if wildcard_over(one) == host)
+
+
+def wildcard_over(host: str) -> str:
+    """The one-label wildcard that takes a host: "*.example.com" for "shop.example.com", "" for a wildcard."""
+    label, dot, parent = host.partition(".")
+    return f"*.{parent}" if dot and label != "*" else ""
+
+
+def service_of(backend: Backend) -> ServiceName | None:
+    """Where a backend is looked up, None for one that leads nowhere."""
+    if isinstance(backend, ServiceBackend):
+        return (backend.namespace, backend.service)
+    return ("", backend.upstream) if isinstance(backend, StaticBackend) else None
+
+
+def _services(draft: ObjectDraft) -> set[ServiceName]:
+    found = {service_of(backend) for backend in draft.backends()}
+    return {service for service in found if service is not None}
+
+
+def _discard(index: Index[Name], name: Name, key: ObjectKey) -> None:
+    keys = index[name]
+    keys.discard(key)
+    if not keys:
+        del index[name]
+
+
+def _rank(draft: ObjectDraft) -> Rank:
+    return draft.rank

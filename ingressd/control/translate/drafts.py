@@ -1,0 +1,102 @@
+"""Drafts: what one object asks for, before it meets the others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.kubernetes import ServiceBackendPort
+from ingressd.model.problem import Origin, Problem
+from ingressd.model.units import PathType
+
+
+class ServiceBackend(NamedTuple):
+    """A port of a Service, by the Service's own name or number for it."""
+
+    namespace: str
+    service: str
+    port: ServiceBackendPort
+
+
+class StaticBackend(NamedTuple):
+    """An entry of `upstreams`."""
+
+    upstream: str
+
+
+class ResourceBackend(NamedTuple):
+    """A `resource` backend, which nothing can be sent to. `described` names it for people."""
+
+    described: str
+
+
+Backend = ServiceBackend | StaticBackend | ResourceBackend
+
+
+class RouteDraft(msgspec.Struct, frozen=True, gc=False):
+    """A path and where it leads. `path` has the form of `model.units.Route`."""
+
+    path_type: PathType
+    path: str
+    backend: Backend
+    origin: Origin
+
+
+class TlsDraft(msgspec.Struct, frozen=True, gc=False):
+    """A host's wish for a certificate: the first of `certificates` (unit names) that covers it.
+
+    `listed` says that the object names the host and this certificate together, so that a misfit is a mistake; a host
+    that is merely served by an object with certificates takes one of them if it fits. `field` is where the wish stands.
+    """
+
+    certificates: tuple[str, ...]
+    listed: bool
+    origin: Origin
+    field: str
+
+
+class Rank(NamedTuple):
+    """Who wins: static objects over others, the older, then namespace and name. The lowest rank wins."""
+
+    dynamic: bool
+    created_s: float
+    namespace: str
+    name: str
+
+
+class ObjectDraft(msgspec.Struct, frozen=True):
+    """Everything that one Ingress or static object asks for.
+
+    `hosts` are the routes by host ("" every host); a host with no routes is one whose every request goes to `default`.
+    `default` also takes what no rule of anybody takes. `failed_closed` names the security key for which all routes of
+    the object answer 503. `policy` is the name of the policy unit that says so. An object that is `left_out` asks for
+    nothing; one that is `refused` is not to become the last good version either.
+    """
+
+    key: ObjectKey
+    rank: Rank
+    hosts: dict[str, tuple[RouteDraft, ...]] = {}
+    default: RouteDraft | None = None
+    tls: dict[str, TlsDraft] = {}
+    failed_closed: str = ""
+    left_out: bool = False
+    refused: bool = False
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy unit of the object's routes; "" is the process-wide one."""
+        return f"{self.key.namespace}/{self.key.name}" if self.failed_closed else ""
+
+    def backends(self) -> set[Backend]:
+        """Every backend the object names."""
+        found = {route.backend for routes in self.hosts.values() for route in routes}
+        if self.default is not None:
+            found.add(self.default.backend)
+        return found
+
+    def certificates(self) -> set[str]:
+        """The names of every certificate the object names."""
+        return {name for wish in self.tls.values() for name in wish.certificates}

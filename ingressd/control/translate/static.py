@@ -1,0 +1,47 @@
+"""Static routes and certificates to drafts, so that they meet Ingresses on equal terms."""
+
+from __future__ import annotations
+
+from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.static import StaticListener, StaticRoute, StaticTls
+from ingressd.control.translate.drafts import ObjectDraft, Rank, RouteDraft, StaticBackend, TlsDraft
+from ingressd.control.translate.validate import plain_path
+from ingressd.model.problem import Origin
+from ingressd.model.units import Listener
+
+
+def draft_route(key: ObjectKey, static: StaticRoute) -> ObjectDraft:
+    """The draft of an entry of `routes`."""
+    origin = Origin("Config", "", "routes", key.name)
+    route = RouteDraft(
+        "Exact" if static.path_type == "Exact" else "Prefix",
+        plain_path(static.path or "/", path_type=static.path_type),
+        StaticBackend(static.upstream),
+        origin,
+    )
+    return ObjectDraft(key, Rank(False, 0.0, "", key.name), hosts={static.host.lower(): (route,)})
+
+
+def draft_tls(key: ObjectKey, static: StaticTls, *, names: tuple[str, ...]) -> ObjectDraft:
+    """The draft of an entry of `tls`. `names` are those of the certificate, which stand in for `hosts` left out."""
+    origin = Origin("Config", "", "tls", key.name)
+    listed = bool(static.hosts)
+    wish = TlsDraft((static_certificate(key.name),), listed, origin, "tls")
+    hosts = static.hosts if listed else tuple(name for name in names if ":" not in name)
+    return ObjectDraft(key, Rank(False, 0.0, "", key.name), tls={host.lower(): wish for host in hosts})
+
+
+def static_certificate(name: str) -> str:
+    """Name of the certificate unit of an entry of `tls`."""
+    return f"/{name}"
+
+
+def listener_unit(static: StaticListener) -> Listener:
+    """The unit of an entry of `listeners`: the outside sees 443 for HTTPS, and the bound port for HTTP."""
+    return Listener(
+        name=static.name,
+        host=static.host,
+        port=static.port,
+        protocol=static.protocol,
+        declared_port=443 if static.protocol == "HTTPS" else static.port,
+    )

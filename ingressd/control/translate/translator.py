@@ -1,0 +1,258 @@
+"""The translator: which drafts, and then which units, a change makes dirty, and nothing else made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ingressd.control.objects.event import AnyObject, ObjectKey
+from ingressd.control.objects.kubernetes import SERVICE_NAME_LABEL, ConfigMap, EndpointSlice, Ingress
+from ingressd.control.objects.static import (
+    Flags,
+    ProcessSettings,
+    StaticListener,
+    StaticRoute,
+    StaticTls,
+    StaticUpstream,
+)
+from ingressd.control.store.store import StoreView
+from ingressd.control.translate.book import Dirty, DraftBook
+from ingressd.control.translate.certificates import CertificateReader
+from ingressd.control.translate.drafts import ObjectDraft
+from ingressd.control.translate.environment import ENVIRONMENT_KINDS, Environment, read_environment
+from ingressd.control.translate.ingress import draft_ingress, fall_back
+from ingressd.control.translate.routes import RouteUnits
+from ingressd.control.translate.secure import CertificateUnits
+from ingressd.control.translate.static import draft_route, draft_tls, listener_unit, static_certificate
+from ingressd.control.translate.tls_hosts import read_certificate
+from ingressd.control.translate.translation import Snapshot, Status, Translation
+from ingressd.control.translate.upstreams import UpstreamBook
+from ingressd.model.problem import Problem
+
+_EVERYTHING = (
+    ProcessSettings,
+    Flags,
+    ConfigMap,
+    StaticListener,
+    StaticUpstream,
+    StaticRoute,
+    StaticTls,
+    Ingress,
+)
+"""The kinds that a translation from nothing starts at; the others are looked up by name."""
+
+
+class Translator:
+    """Objects to units. Keeps drafts, units and problems between calls; the answer depends on the view alone.
+
+    Not for several threads. Everything it keeps is keyed by object or unit and goes when the object goes.
+    """
+
+    def __init__(self) -> None:
+        self._reader = CertificateReader()
+        self._memo: dict[ObjectKey, tuple[AnyObject, ObjectDraft]] = {}
+        self._snapshot = Snapshot()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._snapshot.clear()
+        self._environment: Environment | None = None
+        self._book = DraftBook()
+        self._upstreams = UpstreamBook(self._snapshot)
+        self._certificates = CertificateUnits(self._snapshot, self._upstreams.ledger, self._reader)
+        self._routes = RouteUnits(self._snapshot, self._upstreams.ledger)
+        self._slices: dict[ObjectKey, tuple[str, str]] = {}
+        self._statuses: dict[ObjectKey, Status] = {}
+
+    def translate(self, view: StoreView, changed: frozenset[ObjectKey] | None) -> Translation:
+        """Bring the snapshot up to the view. `changed` are the keys that differ from the view before; None is all."""
+        self._snapshot.begin()
+        if changed is None or self._environment is None:
+            self._reset()
+            self._reader.forget(above=2 * view.count(StaticTls) + 2 * view.count(Ingress) + 64)
+            changed = frozenset(key for kind in _EVERYTHING for key in view.keys(kind))
+            self._slices = {key: _owner(one) for key, one in view.items(EndpointSlice)}
+            before = Environment()
+            environment = self._environment = read_environment(view)
+        else:
+            before = environment = self._environment
+            if any(key.kind in ENVIRONMENT_KINDS for key in changed):
+                environment = self._environment = read_environment(view)
+        dirty = Dirty()
+        self._apply_environment(view, before, environment, dirty=dirty)
+        for key in sorted(changed):
+            self._apply(view, key, environment=environment, dirty=dirty)
+        self._certificates.refresh(view, self._book, environment, dirty=dirty)
+        self._upstreams.refresh(view, self._book, environment, dirty=dirty)
+        self._routes.refresh(
+            self._book,
+            environment,
+            dirty=dirty,
+            lookup=self._upstreams.lookup,
+            flagged=self._upstreams.default_backend(),
+        )
+        self._certificates.refresh_hosts(self._book, environment, dirty=dirty)
+        for key in dirty.policies:
+            self._report(key, environment)
+        units, removed = self._snapshot.changes()
+        return Translation(
+            units=self._snapshot.units,
+            changed=units,
+            removed=removed,
+            problems=self._upstreams.ledger.problems(),
+            statuses=self._statuses,
+            accepted=self._accepted(view, changed, environment=environment, dirty=dirty),
+        )
+
+    def _apply_environment(self, view: StoreView, before: Environment, now: Environment, *, dirty: Dirty) -> None:
+        fresh = not self._snapshot.units
+        if before == now and not fresh:
+            return
+        book = self._book
+        self._snapshot.put("process", now.process)
+        self._snapshot.put("policy/", now.route)
+        self._upstreams.ledger.say("environment", now.problems)
+        if before.scope != now.scope and not fresh:
+            for key in view.keys(Ingress):
+                book.put(key, self._draft_of(view, key, now), dirty)
+        if before.upstream_rules != now.upstream_rules:
+            dirty.objects.update(book.drafts)
+            dirty.hosts.add("")
+            dirty.upstreams.update(self._upstreams.names())
+        if before.no_tls_redirect != now.no_tls_redirect:
+            dirty.hosts.update(book.by_host)
+        if before.route != now.route or before.addresses != now.addresses:
+            dirty.policies.update(book.drafts)
+        if before.default_backend != now.default_backend or fresh:
+            dirty.hosts.add("")
+        if before.default_certificate != now.default_certificate or fresh:
+            dirty.certificates.update(name for name in (before.default_certificate, now.default_certificate) if name)
+            dirty.tls_hosts.update(book.by_tls_host, [""])
+
+    def _apply(self, view: StoreView, key: ObjectKey, *, environment: Environment, dirty: Dirty) -> None:
+        """What one changed object touches."""
+        kind = key.kind
+        if kind == "EndpointSlice":
+            self._apply_slice(view, key, dirty)
+        elif kind == "Service":
+            dirty.objects.update(self._book.by_service.get((key.namespace, key.name), ()))
+            dirty.upstreams.update(self._upstreams.of_service((key.namespace, key.name)))
+            if environment.default_backend == f"{key.namespace}/{key.name}":
+                dirty.hosts.add("")
+        elif kind == "StaticUpstream":
+            dirty.objects.update(self._book.by_service.get(("", key.name), ()))
+            dirty.upstreams.add(f"/{key.name}")
+        elif kind == "Secret":
+            dirty.certificates.add(f"{key.namespace}/{key.name}")
+        elif kind == "StaticListener":
+            listener = view.get(key)
+            unit = listener_unit(listener) if isinstance(listener, StaticListener) else None
+            self._snapshot.put(f"listener/{key.name}", unit)
+        elif kind in ("Ingress", "StaticRoute", "StaticTls"):
+            if kind == "StaticTls":
+                dirty.certificates.add(static_certificate(key.name))
+            self._book.put(key, self._draft_of(view, key, environment), dirty)
+
+    def _apply_slice(self, view: StoreView, key: ObjectKey, dirty: Dirty) -> None:
+        """A slice touches the Service it belongs to, and the one it belonged to before its label changed."""
+        found = view.get(key)
+        owners = {self._slices.pop(key, ("", ""))}
+        if isinstance(found, EndpointSlice):
+            self._slices[key] = _owner(found)
+            owners.add(self._slices[key])
+        for owner in owners:
+            # A slice without the label has the owner (namespace, ""), which no upstream has.
+            dirty.upstreams.update(self._upstreams.of_service(owner))
+
+    def _draft_of(self, view: StoreView, key: ObjectKey, environment: Environment) -> ObjectDraft | None:
+        """The draft in force for an object, None if it is gone or not ours."""
+        found = view.get(key)
+        if found is None:
+            self._memo.pop(key, None)
+            return None
+        if isinstance(found, StaticTls):
+            # Depends on the last good version too, so it is not remembered by the object alone.
+            result = read_certificate(view, static_certificate(key.name), self._reader)
+            return draft_tls(key, found, names=result.unit.names if result.unit else ())
+        if isinstance(found, Ingress):
+            scope = environment.scope
+            if scope.watch_namespace and key.namespace != scope.watch_namespace:
+                return None
+            if not scope.classes.owns(found):
+                orphan = scope.classes.orphan(found)
+                return _left_out(self._pure_draft(key, found), orphan) if orphan else None
+            draft = self._pure_draft(key, found)
+            if draft.refused:
+                good = view.last_good(key)
+                if isinstance(good, Ingress) and good is not found:
+                    draft = fall_back(draft, draft_ingress(key, good))
+            return _without_catch_all(draft) if scope.disable_catch_all and draft.default else draft
+        return self._pure_draft(key, found)
+
+    def _pure_draft(self, key: ObjectKey, found: AnyObject) -> ObjectDraft:
+        """The draft that depends on nothing but the object, remembered with it."""
+        memo = self._memo.get(key)
+        if memo is not None and memo[0] is found:
+            return memo[1]
+        if isinstance(found, Ingress):
+            draft = draft_ingress(key, found)
+        elif isinstance(found, StaticRoute):
+            draft = draft_route(key, found)
+        else:
+            raise TypeError(f"{key} has no draft")
+        self._memo[key] = (found, draft)
+        return draft
+
+    def _report(self, key: ObjectKey, environment: Environment) -> None:
+        """What an object is told, its policy, its status."""
+        draft = self._book.drafts.get(key)
+        self._upstreams.ledger.say(key, draft.problems if draft else ())
+        policy = f"policy/{key.namespace}/{key.name}"
+        if draft is not None and draft.failed_closed:
+            closed = msgspec.structs.replace(environment.route, failed_closed=draft.failed_closed)
+            self._snapshot.put(policy, closed)
+        elif key.kind == "Ingress":
+            self._snapshot.put(policy, None)
+        if key.kind != "Ingress":
+            return
+        if draft is None or draft.left_out:
+            self._statuses.pop(key, None)
+        else:
+            self._statuses[key] = ingress_status(environment.addresses)
+
+    def _accepted(
+        self, view: StoreView, changed: Iterable[ObjectKey], *, environment: Environment, dirty: Dirty
+    ) -> frozenset[ObjectKey]:
+        drafts = self._book.drafts
+        accepted = {
+            key for key in dirty.policies if key.kind == "Ingress" and key in drafts and not drafts[key].refused
+        }
+        accepted |= self._certificates.accepted(dirty.certificates)
+        environmental = {key for key in changed if key.kind in ENVIRONMENT_KINDS} - environment.refused
+        return frozenset(key for key in accepted | environmental if view.get(key) is not None)
+
+
+def ingress_status(addresses: Iterable[str]) -> Status:
+    """`status` of a served Ingress. An address of digits and dots or with a colon is an IP, else a host name."""
+    entries = [{"ip" if ":" in one or one.replace(".", "").isdigit() else "hostname": one} for one in addresses]
+    return {"loadBalancer": {"ingress": entries} if entries else {}}
+
+
+def _owner(one: EndpointSlice) -> tuple[str, str]:
+    return (one.metadata.namespace, one.metadata.labels.get(SERVICE_NAME_LABEL, ""))
+
+
+def _left_out(draft: ObjectDraft, problem: Problem) -> ObjectDraft:
+    return ObjectDraft(draft.key, draft.rank, left_out=True, problems=(problem,))
+
+
+def _without_catch_all(draft: ObjectDraft) -> ObjectDraft:
+    """ingress-nginx leaves out the whole object, not only its default backend."""
+    message = "flag disable-catch-all leaves out objects with a default backend"
+    origin = draft.default.origin if draft.default else None
+    assert origin is not None
+    problem = Problem(
+        "error", msgspec.structs.replace(origin, rule=""), "CatchAllDisabled", "spec.defaultBackend", message
+    )
+    return ObjectDraft(draft.key, draft.rank, left_out=True, refused=draft.refused, problems=(*draft.problems, problem))
