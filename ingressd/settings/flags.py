@@ -108,7 +108,7 @@ _BUILT: Final = (
     Flag(
         "shutdown-grace-period",
         "0",
-        "How long listeners stay open after SIGTERM; the key in `settings` wins",
+        "How long listeners stay open after SIGTERM; wins over the key in `settings`",
         "shutdown_grace_period_s",
         v.seconds,
     ),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ingressd.control.objects.kubernetes import KubernetesObject
 from ingressd.control.objects.static import StaticObject
+from ingressd.model.problem import Origin
 
 AnyObject = KubernetesObject | StaticObject
 
@@ -43,3 +44,20 @@ class ObjectEvent(NamedTuple):
     key: ObjectKey
     object: AnyObject | None
     position: Position | None = None
+
+
+_ENTRIES: Final = {
+    "routes": "StaticRoute",
+    "upstreams": "StaticUpstream",
+    "tls": "StaticTls",
+    "listeners": "StaticListener",
+}
+
+
+def key_of_origin(origin: Origin) -> ObjectKey:
+    """The key of the object that an origin names. What the configuration file says of no entry is `ProcessSettings`."""
+    if origin.kind != "Config":
+        return ObjectKey(origin.kind, origin.namespace, origin.name)
+    if origin.name in _ENTRIES:
+        return ObjectKey(_ENTRIES[origin.name], "", origin.rule)
+    return ObjectKey("Flags", "", "flags") if origin.name == "flags" else ObjectKey("ProcessSettings", "", "settings")
