@@ -52,7 +52,7 @@ def _check_unfinished(
     if feeds != returns or data.count(_CRLF, low) != feeds or data.find(b"\0", low) >= 0:
         raise HeadError(400, "bare CR, LF or NUL")
     first = start + 2 if data.startswith(_CRLF, start) else start
-    line_start = data.rfind(b"\n", start) + 1 or start
+    line_start = max(data.rfind(b"\n", first) + 1, first)
     if line_start <= first:
         _check_first_bytes(data, first, response=response)
     elif feeds:
@@ -61,10 +61,11 @@ def _check_unfinished(
             _check_first_line(bytes(data[first:line_end]), limits, response=response)
     if limits is None:
         return
+    line_size = size - (data[size - 1] == 13) - line_start
     if line_start <= first:
-        if size - first > limits.request_line_bytes:
+        if line_size > limits.request_line_bytes:
             check_length(bytes(data[first:]), limits)
-    elif size - line_start > limits.field_line_bytes:
+    elif line_size > limits.field_line_bytes:
         raise HeadError(431, "field line too long")
     if size - start > limits.head_bytes:
         raise HeadError(431, "head too large")
