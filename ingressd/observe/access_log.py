@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 
 import re2
 
-from ingressd.observe.access_log_format import PATH, Escape, JsonFormat, Record, TextFormat, shortened
+from ingressd.observe.access_log_format import PATH, JsonFormat, Record, shortened
+from ingressd.observe.access_log_text import Escape, TextFormat
 
 FLUSH_S: Final = 0.1
 RETRY_S: Final = 0.01

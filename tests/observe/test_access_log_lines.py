@@ -6,7 +6,8 @@ import time
 import pytest
 from stage.access_records import FIELDS, record
 
-from ingressd.observe.access_log_format import DEFAULT_TEMPLATE, JsonFormat, TextFormat, shortened
+from ingressd.observe.access_log_format import JsonFormat, shortened
+from ingressd.observe.access_log_text import DEFAULT_TEMPLATE, TextFormat
 
 
 def as_json(**changes):
