@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ _HANDSHAKE_RECORD: Final = 0x16
 _ALERT_DECODE_ERROR: Final = 50
 _ALERT_UNRECOGNIZED_NAME: Final = 112
 _METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
+
+log = logging.getLogger("ingressd.tls")
 
 
 class TlsServer(TlsTransport):
@@ -71,8 +74,12 @@ class TlsServer(TlsTransport):
         self.handshake_timed_out()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._app is None:
-            self._share.counters.tls_failures += 1
+        share = self._share
+        share.heap.count()
+        if self._app is None and (self._hello or self._records):
+            # A connection without a byte is somebody's health check or a spare, not a failure.
+            share.counters.tls_failures += 1
+            log.debug("no TLS with %s: %s", self.get_extra_info("peername"), self._failure or exc)
         self._hello = b""
         super().connection_lost(exc)
         on_lost, self._on_lost = self._on_lost, None
@@ -141,6 +148,7 @@ class TlsServer(TlsTransport):
     def _handshake_done(self) -> None:
         counters = self._share.counters
         counters.tls_handshakes += 1
+        self._share.heap.count()
         if self._ssl.session_reused:
             counters.tls_resumed += 1
         app = self._app = self._make_app(self)

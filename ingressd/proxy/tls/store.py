@@ -66,10 +66,12 @@ class TlsStore:
     __slots__ = ("_clock", "_front", "_hosts", "_libssl", "_live", "_pairs", "_policy", "_secret")
 
     def __init__(self, *, clock: Callable[[], float], secret: TicketSecret | None, libssl: LibSsl | None) -> None:
-        """`clock` is monotonic; without `secret` or `libssl` sessions resume in this worker only."""
+        """`clock` is monotonic; without `secret` or `libssl` a session resumes in this worker only."""
         self._clock = clock
         self._secret = secret
         self._libssl = libssl
+        if libssl is None:
+            log.warning("this ssl module cannot be given ticket keys: TLS sessions resume within one worker only")
         self._policy = TlsPolicy()
         self._front = self._make_front(self._policy)
         self._hosts: dict[str, str | None] = {}

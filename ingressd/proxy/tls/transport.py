@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from ingressd.proxy.tls.gate import HandshakeGate
+from ingressd.proxy.tls.heap import HeapTrim, libc_trim
 
 RECORD_BYTES: Final = 16384
 """The most plaintext of one record (RFC 8446 section 5.1), and so the most that one read returns."""
@@ -59,7 +60,7 @@ class TlsCounters(Protocol):
 class TlsShare:
     """What all TLS connections of a worker share."""
 
-    __slots__ = ("buffer", "counters", "date_line", "gate", "incoming", "loop", "outgoing")
+    __slots__ = ("buffer", "counters", "date_line", "gate", "heap", "incoming", "loop", "outgoing")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class TlsShare:
         self.counters = counters
         self.date_line = date_line
         self.gate = gate if gate is not None else HandshakeGate(loop)
+        self.heap = HeapTrim(loop, libc_trim())
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
 
