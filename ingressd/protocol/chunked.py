@@ -131,7 +131,7 @@ class ChunkedDecoder:
         elif self._state == _DATA_END:
             if line != b"\r":
                 raise BodyError(400, "no CRLF after chunk data")
-        elif len(line) + self._trailer_bytes > TRAILER_BYTES:
+        elif line != b"\r" and len(line) + self._trailer_bytes > TRAILER_BYTES:
             raise BodyError(400, "trailers too large")
         elif b"\r" in line[:-1] or line[0] in b" \t":
             raise BodyError(400, "malformed trailer")

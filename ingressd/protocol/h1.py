@@ -56,6 +56,7 @@ _BLANKS: Final = (b" ", b"\t")
 _CRLF: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 
+_NOT_FOLDED: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
 _FOLD = re.compile(rb"\r\n[ \t]+")
 
 
@@ -223,7 +224,7 @@ def _lines(head: bytes, limits: HeadLimits) -> list[bytes]:
         check_length(head[: head.find(_CRLF, 2)], limits)
         raise HeadError(431, "head too large")
     lines = head.split(_CRLF)
-    if lines.pop() or lines.pop() or not lines:
+    if len(lines) < 3 or lines.pop() or lines.pop():
         raise HeadError(400, "unfinished head")
     return lines
 
@@ -314,8 +315,9 @@ def parse_response_head(head: bytes, *, method: bytes, limits: HeadLimits) -> Re
 
 def _parse_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     lines = _lines(head, limits)
-    match = STATUS_LINE(lines.pop(0))
-    if match is None:
+    first = lines.pop(0)
+    match = STATUS_LINE(first)
+    if match is None or len(first) > limits.request_line_bytes:
         raise HeadError(502, "malformed status line")
     if len(lines) > limits.max_fields:
         raise HeadError(502, "too many fields")
@@ -419,9 +421,12 @@ def _unfold(head: bytes) -> bytes:
     Not where framing hangs on it, and not right after the status line, where there is nothing to continue.
     """
     for match in _FOLD.finditer(head):
-        line = head[head.rfind(b"\n", 0, match.start()) + 1 : match.start()]
+        line_start = head.rfind(b"\n", 0, match.start()) + 1
+        line = head[line_start : match.start()]
+        if line[:1] in _BLANKS and line_start:
+            continue  # Continues a continuation, which has been judged.
         name = line[: line.find(b":")].rstrip(b" \t").lower()
-        if b":" not in line or name in (b"content-length", b"transfer-encoding", b"connection", b"upgrade"):
+        if not line_start or b":" not in line or name in _NOT_FOLDED:
             raise HeadError(502, "folded field line")
     unfolded = _FOLD.sub(b" ", head)
     if not unfolded.endswith(_END):
