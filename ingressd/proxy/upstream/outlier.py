@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from ingressd.observe.shared_table import EJECTED_UNTIL_MS
+from ingressd.observe.shared_table import EJECTED_UNTIL_MS, SharedTable
 from ingressd.proxy.upstream.endpoint import EndpointState
 
 REFUSALS: Final = 5
@@ -21,6 +21,10 @@ REFUSALS: Final = 5
 
 BACKOFF_S: Final = 1.0
 BACKOFF_MAX_S: Final = 30.0
+
+
+_NO_SLOT: Final = SharedTable.base(0)
+"""Base of slot 0, which all endpoints without a slot share: an ejection written there would eject them all."""
 
 
 class Cells(Protocol):
@@ -39,7 +43,7 @@ def failed(endpoint: EndpointState, now: float, *, timed_out: bool, own_column: 
     if excess < 0:
         return False
     endpoint.ejected_until = now + min(BACKOFF_S * 2.0 ** min(excess, 10), BACKOFF_MAX_S)
-    if own_column is not None:
+    if own_column is not None and endpoint.base > _NO_SLOT:
         own_column[endpoint.base + EJECTED_UNTIL_MS] = int(endpoint.ejected_until * 1000)
     return True
 
@@ -51,11 +55,10 @@ def succeeded(endpoint: EndpointState) -> None:
 
 def is_ejected(endpoint: EndpointState, now: float) -> bool:
     """Whether any worker's ejection of this endpoint runs at `now`; keeps `endpoint.ejected_until` up to date."""
-    cell = endpoint.base + EJECTED_UNTIL_MS
-    until_ms = 0
-    for column in endpoint.columns:
-        if column[cell] > until_ms:
-            until_ms = column[cell]
-    until = max(until_ms / 1000, endpoint.ejected_until)
+    until = endpoint.ejected_until
+    if endpoint.base > _NO_SLOT:
+        cell = endpoint.base + EJECTED_UNTIL_MS
+        for column in endpoint.columns:
+            until = max(until, column[cell] / 1000)
     endpoint.ejected_until = until if until > now else 0.0
     return until > now

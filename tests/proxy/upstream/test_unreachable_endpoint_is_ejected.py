@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from ingressd.observe.shared_table import EJECTED_UNTIL_MS, SLOT_CELLS
+from ingressd.observe.shared_table import EJECTED_UNTIL_MS, SharedTable
 from ingressd.proxy.upstream.balancers.table import BALANCERS
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.outlier import BACKOFF_MAX_S, REFUSALS
@@ -12,12 +12,12 @@ class TwoWorkers:
     """The same three endpoints as two workers hold them: their own states, one table."""
 
     def __init__(self, name: str) -> None:
-        self.columns = [[0] * (SLOT_CELLS * 8) for _ in range(2)]
+        self.columns = [[0] * SharedTable.base(8) for _ in range(2)]
         self.states = []
         self.balancers = []
         for worker in range(2):
             states = [
-                EndpointState(f"10.0.0.{index}", 80, base=index * SLOT_CELLS, columns=self.columns)
+                EndpointState(f"10.0.0.{index}", 80, base=SharedTable.base(index), columns=self.columns)
                 for index in range(1, 4)
             ]
             balancer = BALANCERS[name](Random(worker), own_column=self.columns[worker])
@@ -69,7 +69,7 @@ def test_the_other_worker_learns_of_it(two):
 
 def test_a_worker_writes_only_its_own_column(two):
     fail(two, 100.0, timed_out=True, worker=1)
-    assert two.columns[1][SLOT_CELLS + EJECTED_UNTIL_MS] == 101_000
+    assert two.columns[1][SharedTable.base(1) + EJECTED_UNTIL_MS] == 101_000
     assert not any(two.columns[0])
 
 
@@ -106,3 +106,13 @@ def test_ejection_survives_a_change_of_the_list(two):
     fail(two, 100.0, timed_out=True)
     two.balancers[0].update(two.states[0])
     assert "10.0.0.1:80" not in two.picked(0, 100.1)
+
+
+def test_endpoints_without_a_slot_do_not_eject_each_other(two):
+    for states in two.states:
+        for state in states:
+            state.base = SharedTable.base(0)
+    fail(two, 100.0, timed_out=True)
+    two.picked(1, 100.2)
+    assert two.picked(0, 100.2) == {"10.0.0.2:80", "10.0.0.3:80"}
+    assert len(two.picked(1, 100.4)) == 3

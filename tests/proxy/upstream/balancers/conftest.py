@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingressd.observe.shared_table import IN_FLIGHT, SLOT_CELLS
+from ingressd.observe.shared_table import IN_FLIGHT, SharedTable
 from ingressd.proxy.upstream.endpoint import EndpointState
 
 
@@ -12,7 +12,7 @@ class Fleet:
     """Endpoints "10.0.0.1:80", … of one upstream, and the columns of `workers` workers."""
 
     def __init__(self, workers: int = 2) -> None:
-        self.columns = [[0] * (SLOT_CELLS * 2048) for _ in range(workers)]
+        self.columns = [[0] * SharedTable.base(2048) for _ in range(workers)]
         self._slots: dict[str, int] = {}
 
     def states(self, count: int, *, weights: tuple[int, ...] = (1,), start: int = 1) -> list[EndpointState]:
@@ -26,7 +26,7 @@ class Fleet:
                     address,
                     80,
                     weight=weights[index % len(weights)],
-                    base=slot * SLOT_CELLS,
+                    base=SharedTable.base(slot),
                     columns=self.columns,
                 )
             )
