@@ -44,6 +44,11 @@ class RouteDraft(msgspec.Struct, frozen=True, gc=False):
     origin: Origin
 
 
+def whole(origin: Origin) -> Origin:
+    """The object of an origin without the place inside it, which a problem has as its field. Static entries keep it."""
+    return origin if origin.kind == "Config" else msgspec.structs.replace(origin, rule="")
+
+
 class TlsDraft(msgspec.Struct, frozen=True, gc=False):
     """A host's wish for a certificate: the first of `certificates` (unit names) that covers it.
 

@@ -13,6 +13,7 @@ from ingressd.control.translate.drafts import (
     ResourceBackend,
     RouteDraft,
     ServiceBackend,
+    whole,
 )
 from ingressd.control.translate.services import Resolved
 from ingressd.model.problem import Origin, Problem
@@ -90,7 +91,7 @@ def _precedence(route: Route) -> tuple[int, str, bool]:
 def _lost(host: str, wish: RouteDraft, winner: Origin) -> Problem:
     return Problem(
         severity="error",
-        origin=wish.origin,
+        origin=whole(wish.origin),
         reason="PathConflict",
         field=f"{wish.origin.rule}.path" if wish.origin.kind == "Ingress" else "path",
         message=f"{wish.path_type} {host or '(any host)'}{wish.path} is already taken by {winner}, which comes first",
@@ -99,4 +100,4 @@ def _lost(host: str, wish: RouteDraft, winner: Origin) -> Problem:
 
 def _default_lost(wish: RouteDraft, winner: Origin, *, where: str) -> Problem:
     message = f"the default backend {where} is already taken by {winner}, which comes first"
-    return Problem("warning", wish.origin, "DefaultBackendConflict", wish.origin.rule, message)
+    return Problem("warning", whole(wish.origin), "DefaultBackendConflict", wish.origin.rule, message)

@@ -15,6 +15,7 @@ from ingressd.control.translate.drafts import (
     RouteDraft,
     ServiceBackend,
     TlsDraft,
+    whole,
 )
 from ingressd.control.translate.validate import ingress_faults, plain_path
 from ingressd.model.problem import Origin, Problem
@@ -77,7 +78,7 @@ def _hosts(ingress: Ingress, key: ObjectKey, *, problems: list[Problem]) -> dict
             found.setdefault(host, [])
             if ingress.spec.default_backend is None:
                 origin = Origin("Ingress", key.namespace, key.name, f"spec.rules[{index}]")
-                message = "a rule without `http` goes to `defaultBackend`, and the object has none: it answers 404"
+                message = "a rule without `http` goes to `defaultBackend`, and the object has none"
                 problems.append(_error(origin, "NoBackend", field=f"spec.rules[{index}].http", message=message))
             continue
         routes = found.setdefault(host, [])
@@ -134,4 +135,4 @@ def _tls(ingress: Ingress, key: ObjectKey, *, hosts: dict[str, tuple[RouteDraft,
 
 
 def _error(origin: Origin, reason: str, *, field: str, message: str) -> Problem:
-    return Problem(severity="error", origin=origin, reason=reason, field=field, message=message)
+    return Problem(severity="error", origin=whole(origin), reason=reason, field=field, message=message)

@@ -10,7 +10,7 @@ from ingressd.control.objects.kubernetes import Secret
 from ingressd.control.objects.static import StaticTls
 from ingressd.control.store.store import StoreView
 from ingressd.control.translate.certificates import CertificateReader, Pair, certificate_unit, covers
-from ingressd.control.translate.drafts import ObjectDraft, TlsDraft
+from ingressd.control.translate.drafts import ObjectDraft, TlsDraft, whole
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.secret import PrivateBytes
 from ingressd.model.units import Certificate, TlsHost
@@ -85,9 +85,9 @@ def assemble_tls_host(
         problems += faults
         if first is None:
             first, chosen = wish, name
-        elif wish.listed and wish.certificates != first.certificates:
+        elif wish.listed and not _same(name, chosen, certificates):
             message = f"the certificate of host {host} is already given by {first.origin}, which comes first"
-            problems.append(Problem("warning", wish.origin, "CertificateConflict", wish.field, message))
+            problems.append(Problem("warning", whole(wish.origin), "CertificateConflict", wish.field, message))
     return TlsHost(host=host, certificate=default if chosen is None else chosen), problems
 
 
@@ -103,12 +103,20 @@ def _choose(
             continue
         if result.unit is None:
             message = f"{result.fault}: the default certificate is served"
-            problems.append(Problem("error", wish.origin, "CertificateNotUsable", wish.field, message))
+            problems.append(Problem("error", whole(wish.origin), "CertificateNotUsable", wish.field, message))
         else:
             names = ", ".join(result.unit.names) or "no name"
             message = f"the certificate is for {names} and not for host {host}: the default certificate is served"
-            problems.append(Problem("error", wish.origin, "CertificateDoesNotCover", wish.field, message))
+            problems.append(Problem("error", whole(wish.origin), "CertificateDoesNotCover", wish.field, message))
     return None, problems
+
+
+def _same(one: str | None, other: str | None, certificates: Mapping[str, CertificateResult]) -> bool:
+    """Whether two certificates are one, perhaps copied into several namespaces."""
+    if one is None or other is None:
+        return one == other
+    left, right = certificates[one].unit, certificates[other].unit
+    return left is not None and right is not None and left.cert_pem == right.cert_pem
 
 
 def expired(certificates: Sequence[Certificate], now_s: float) -> list[Problem]:

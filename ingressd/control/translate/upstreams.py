@@ -7,7 +7,14 @@ from ingressd.control.objects.kubernetes import Service, ServiceBackendPort
 from ingressd.control.objects.static import StaticUpstream
 from ingressd.control.store.store import StoreView
 from ingressd.control.translate.book import Dirty, DraftBook, ServiceName
-from ingressd.control.translate.drafts import Backend, ObjectDraft, ResourceBackend, ServiceBackend, StaticBackend
+from ingressd.control.translate.drafts import (
+    Backend,
+    ObjectDraft,
+    ResourceBackend,
+    ServiceBackend,
+    StaticBackend,
+    whole,
+)
 from ingressd.control.translate.environment import FLAGS_KEY, Environment, UpstreamRules
 from ingressd.control.translate.ledger import ProblemLedger
 from ingressd.control.translate.services import Resolved, UpstreamUnits, resolve_service, service_units, static_units
@@ -141,7 +148,7 @@ def _backend_problems(draft: ObjectDraft, resolved: dict[Backend, Resolved]) -> 
             origin = wish.origin
             inside = "" if wish is draft.default else ".backend"
             field = "upstream" if origin.kind == "Config" else f"{origin.rule}{inside}.service"
-            found.append(Problem("error", origin, result.reason, field, result.message))
+            found.append(Problem("error", whole(origin), result.reason, field, result.message))
     return tuple(found)
 
 
