@@ -19,12 +19,10 @@ import yaml
 
 MAX_DEPTH: Final = 100
 MAX_ALIASED_NODES: Final = 100_000
-_DOCUMENT_MARK: Final = re.compile(r"^---(?=[ \t\r\n]|$)", re.MULTILINE)
-_DIRECTIVE: Final = re.compile(r"^%", re.MULTILINE)
 _JSON_SPACE: Final = re.compile(r"(?:[ \t\r\n]+|^---[ \t]*$)*", re.MULTILINE)
 _INT: Final = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[1-9][0-9_]*|0)\Z")
 _FLOAT: Final = re.compile(
-    r"[-+]?(?:(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:e[-+]?[0-9]+)?|\.inf)\Z|\.nan\Z", re.IGNORECASE
+    r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9_]*|[0-9]+(?=e))(?:e[-+]?[0-9]+)?\Z|[-+]?\.inf\Z|\.nan\Z", re.IGNORECASE
 )
 _WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -79,14 +77,16 @@ def split_documents(text: str) -> list[Chunk]:
     YAML 1.2, 9.1.2: a line that begins with "---" is a marker even inside a block scalar. A stream with directives is
     left whole, because a directive belongs to the document behind the marker.
     """
-    if _DIRECTIVE.search(text):
+    if text.startswith("%") or "\n%" in text:
         return [Chunk(text, 1)]
     chunks, start, line = [], 0, 1
-    for mark in _DOCUMENT_MARK.finditer(text):
-        if mark.start() > start:
-            chunks.append(Chunk(text[start : mark.start()], line))
-            line += text.count("\n", start, mark.start())
-            start = mark.start()
+    at = text.find("\n---")
+    while at >= 0:
+        if text[at + 4 : at + 5] in ("", " ", "\t", "\r", "\n"):
+            chunks.append(Chunk(text[start : at + 1], line))
+            line += text.count("\n", start, at + 1)
+            start = at + 1
+        at = text.find("\n---", at + 4)
     chunks.append(Chunk(text[start:], line))
     return chunks
 

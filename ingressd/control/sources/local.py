@@ -31,7 +31,7 @@ from ingressd.model.problem import Problem
 from ingressd.settings.config import Config, LoadedConfig
 from ingressd.settings.load import load_config
 
-POLL_S: Final = 0.04
+POLL_S: Final = 0.05
 POLL_MOST_S: Final = 0.25
 FIRST_NAMES_S: Final = 2.0
 NEW_NAMES_S: Final = 0.5
