@@ -39,10 +39,11 @@ class UpstreamBook:
         self._resolved: dict[ObjectKey, dict[Backend, Resolved]] = {}
         self._users: dict[str, set[ObjectKey]] = {}
         self._of_service: dict[ServiceName, set[str]] = {}
+        self._static: set[str] = set()
 
-    def names(self) -> list[str]:
-        """The upstreams of Services in use, and of the static ones those that routes use."""
-        return list(self._users)
+    def names(self) -> set[str]:
+        """The upstreams of Services in use, and every static one."""
+        return self._static | self._users.keys()
 
     def of_service(self, service: ServiceName) -> set[str]:
         """The upstreams in use that are ports of a Service."""
@@ -120,6 +121,7 @@ class UpstreamBook:
         if name.startswith("/"):
             static = view.find(StaticUpstream, name=name[1:])
             units = None if static is None else static_units(static, rules=rules)
+            (self._static.discard if units is None else self._static.add)(name)
         elif name in self._users:
             units = service_units(view, name, rules=rules)
         self._snapshot.put(f"upstream/{name}", units and units.upstream)

@@ -1,0 +1,230 @@
+"""Whatever the history, an incremental translation must say what one from nothing says of the same objects."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingressd.control.objects.event import ObjectEvent, ObjectKey
+from ingressd.control.objects.kubernetes import (
+    ConfigMap,
+    EndpointConditions,
+    EndpointPort,
+    EndpointSlice,
+    HTTPIngressPath,
+    HTTPIngressRuleValue,
+    Ingress,
+    IngressBackend,
+    IngressClass,
+    IngressClassSpec,
+    IngressRule,
+    IngressServiceBackend,
+    IngressSpec,
+    IngressTLS,
+    Metadata,
+    Secret,
+    Service,
+    ServiceBackendPort,
+    ServicePort,
+    ServiceSpec,
+    SliceEndpoint,
+    TypedLocalObjectReference,
+)
+from ingressd.control.objects.static import (
+    Flags,
+    ProcessSettings,
+    StaticEndpoint,
+    StaticListener,
+    StaticRoute,
+    StaticTls,
+    StaticUpstream,
+)
+from ingressd.control.store.store import Store
+from ingressd.control.translate.translator import Translator
+from ingressd.model.secret import PrivateBytes
+
+PEMS = Path(__file__).parents[2] / "golden" / "pems"
+PREFIX = "nginx.ingress.kubernetes.io/"
+HOSTS = ["a.example", "x.wild.example", "*.wild.example", ""]
+NAMESPACES = ["n1", "n2"]
+
+
+def pem(name: str) -> bytes:
+    return (PEMS / name).read_bytes()
+
+
+backends = st.one_of(
+    st.builds(
+        lambda name, port: IngressBackend(IngressServiceBackend(name, port)),
+        st.sampled_from(["s1", "s2"]),
+        st.sampled_from([ServiceBackendPort(number=80), ServiceBackendPort(name="web")]),
+    ),
+    st.just(IngressBackend(resource=TypedLocalObjectReference("x", "Bucket", "b"))),
+)
+paths = st.builds(
+    HTTPIngressPath,
+    path=st.sampled_from(["/", "/a", "/a/", "/.well-known/acme-challenge/x", "broken"]),
+    path_type=st.sampled_from(["Exact", "Prefix", "Prefix", "ImplementationSpecific"]),
+    backend=backends,
+)
+rules = st.builds(
+    IngressRule,
+    host=st.sampled_from(HOSTS),
+    http=st.one_of(st.none(), st.lists(paths, min_size=1, max_size=2).map(lambda p: HTTPIngressRuleValue(tuple(p)))),
+)
+tls = st.builds(
+    IngressTLS,
+    hosts=st.lists(st.sampled_from(HOSTS[:3]), max_size=2).map(tuple),
+    secret_name=st.sampled_from(["", "t1", "t2"]),
+)
+annotations = st.sampled_from(
+    [
+        {},
+        {},
+        {},
+        {PREFIX + "auth-url": "x"},
+        {PREFIX + "server-snippet": "x"},
+        {PREFIX + "canary": "true"},
+        {PREFIX + "nonsense": "x"},
+        {"kubernetes.io/ingress.class": "ingressd"},
+    ]
+)
+
+
+@st.composite
+def ingresses(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
+    namespace, name = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(["i1", "i2"]))
+    metadata = Metadata(
+        name=name,
+        namespace=namespace,
+        creation_timestamp=draw(st.sampled_from([None, datetime(2026, 1, 1, tzinfo=UTC)])),
+        annotations=draw(annotations),
+    )
+    spec = IngressSpec(
+        ingress_class_name=draw(st.sampled_from(["ingressd", "ingressd", "ingressd", "other", None])),
+        default_backend=draw(st.one_of(st.none(), st.none(), backends)),
+        rules=tuple(draw(st.lists(rules, max_size=3))),
+        tls=tuple(draw(st.lists(tls, max_size=2))),
+    )
+    return ObjectKey("Ingress", namespace, name), Ingress(metadata, spec)
+
+
+@st.composite
+def services(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
+    namespace, name = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(["s1", "s2"]))
+    spec = ServiceSpec(
+        type=draw(st.sampled_from(["ClusterIP", "ClusterIP", "ExternalName"])),
+        external_name="10.0.0.9",
+        ports=tuple(draw(st.lists(st.sampled_from([ServicePort(80), ServicePort(8080, "web")]), max_size=2))),
+        session_affinity=draw(st.sampled_from(["None", "ClientIP"])),
+    )
+    return ObjectKey("Service", namespace, name), Service(Metadata(name=name, namespace=namespace), spec)
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
+    namespace, name = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(["e1", "e2"]))
+    labels = draw(st.sampled_from([{}, {"kubernetes.io/service-name": "s1"}, {"kubernetes.io/service-name": "s2"}]))
+    conditions = st.builds(EndpointConditions, ready=st.sampled_from([None, False]), terminating=st.booleans())
+    endpoint = st.builds(
+        SliceEndpoint, addresses=st.sampled_from([("10.0.0.1",), ("10.0.0.2",)]), conditions=conditions
+    )
+    one = EndpointSlice(
+        Metadata(name=name, namespace=namespace, labels=labels),
+        draw(st.sampled_from(["IPv4", "FQDN"])),
+        tuple(draw(st.lists(endpoint, max_size=2))),
+        (EndpointPort(name=draw(st.sampled_from(["", "web"])), port=8080),),
+    )
+    return ObjectKey("EndpointSlice", namespace, name), one
+
+
+@st.composite
+def secrets(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
+    namespace, name = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(["t1", "t2"]))
+    cert, key = draw(st.sampled_from(["a.example", "wild.example"])), draw(st.sampled_from(["a.example", "default"]))
+    data = {"tls.crt": PrivateBytes(pem(f"{cert}.crt")), "tls.key": PrivateBytes(pem(f"{key}.key"))}
+    return ObjectKey("Secret", namespace, name), Secret(Metadata(name=name, namespace=namespace), data=data)
+
+
+@st.composite
+def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
+    default = {"ingressclass.kubernetes.io/is-default-class": "true"}
+    classes = [
+        (
+            ObjectKey("IngressClass", "", name),
+            IngressClass(Metadata(name=name, annotations=marks), IngressClassSpec(controller)),
+        )
+        for name in ("ingressd", "other")
+        for marks in ({}, default)
+        for controller in ("ingressd.dev/ingress-controller", "example.com/other")
+    ]
+    flags = [
+        (ObjectKey("Flags", "", "flags"), Flags(values))
+        for values in (
+            {},
+            {"default-backend-service": "n1/s1"},
+            {"default-ssl-certificate": "n1/t1"},
+            {"disable-catch-all": "true", "watch-namespace": "n1"},
+            {"disable-svc-external-name": "false", "publish-status-address": "10.1.1.1"},
+            {"watch-ingress-without-class": "true"},
+        )
+    ]
+    process = [
+        (ObjectKey("ProcessSettings", "", "settings"), ProcessSettings(values=values, config_map="n1/c"))
+        for values in ({}, {"load-balance": "ewma"}, {"proxy-body-size": "nonsense"}, {"proxy-body-size": "2m"})
+    ]
+    maps = [
+        (ObjectKey("ConfigMap", "n1", "c"), ConfigMap(Metadata(name="c", namespace="n1"), values))
+        for values in ({}, {"no-tls-redirect-locations": "/a"}, {"whitelist-source-range": "10.0.0.0/8"})
+    ]
+    certs = [
+        (ObjectKey("StaticTls", "", "c.crt"), StaticTls("c.crt", hosts, pem(f"{cert}.crt"), PrivateBytes(pem(key))))
+        for hosts in ((), ("a.example",))
+        for cert, key in (("a.example", "a.example.key"), ("wild.example", "a.example.key"))
+    ]
+    static = [
+        (ObjectKey("StaticRoute", "", "r"), StaticRoute("a.example", "/a", "Prefix", "u")),
+        (ObjectKey("StaticRoute", "", "q"), StaticRoute("", "/", "Exact", "v")),
+        (ObjectKey("StaticUpstream", "", "u"), StaticUpstream("u", (StaticEndpoint("h", 1, addresses=()),))),
+        (ObjectKey("StaticUpstream", "", "u"), StaticUpstream("u", (StaticEndpoint("h", 1, addresses=("10.1.1.1",)),))),
+        (ObjectKey("StaticListener", "", "l"), StaticListener("l", "127.0.0.1", 80, "HTTP")),
+    ]
+    return draw(st.sampled_from(classes + flags + process + maps + certs + static))
+
+
+objects = st.one_of(ingresses(), ingresses(), ingresses(), services(), slices(), secrets(), others())
+events = st.tuples(objects, st.sampled_from([False, False, True])).map(
+    lambda pair: (pair[0][0], None if pair[1] else pair[0][1])
+)
+batches = st.lists(st.lists(events, min_size=1, max_size=6, unique_by=lambda event: event[0]), min_size=1, max_size=8)
+OURS = (
+    ObjectKey("IngressClass", "", "ingressd"),
+    IngressClass(Metadata(name="ingressd"), IngressClassSpec("ingressd.dev/ingress-controller")),
+)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(batches)
+def test_incremental_equals_from_scratch(history: list[list[tuple[ObjectKey, Any]]]) -> None:
+    store, translator = Store(), Translator()
+    kept: dict[str, Any] = {}
+    for batch in [[OURS], *history]:
+        live = [ObjectEvent(key, value) for key, value in batch if value is not None or store.get(key) is not None]
+        changed = store.apply(live)
+        view = store.snapshot()
+        translation = translator.translate(view, changed)
+        for key in translation.removed:
+            del kept[key]
+        kept.update(translation.changed)
+        assert kept == translation.units, "the changes do not add up to the snapshot"
+        scratch = Translator().translate(view, None)
+        assert scratch.units == translation.units
+        assert scratch.problems == translation.problems
+        assert scratch.statuses == translation.statuses
+        again = translator.translate(view, frozenset())
+        assert (again.changed, again.removed) == ({}, ()), "nothing changed"
+        store.accept(translation.accepted)
