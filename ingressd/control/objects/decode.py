@@ -77,11 +77,17 @@ def decode_json(kind: str, data: bytes | msgspec.Raw) -> tuple[ObjectKey, Kubern
     try:
         value = _decoders[kind].decode(data)
     except msgspec.ValidationError:
-        # The slow way: nulls, or a real mistake.
-        return decode_value(kind, msgspec.json.decode(data))
+        value = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise DecodeError(f"not JSON: {exc}") from None
-    return _named(kind, value)
+    if value is not None:
+        return _named(kind, value)
+    # The slow way: nulls, or a real mistake.
+    try:
+        plain = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise DecodeError(f"not JSON: {exc}") from None
+    return decode_value(kind, plain)
 
 
 def decode_value(kind: str, value: Any) -> tuple[ObjectKey, KubernetesObject]:

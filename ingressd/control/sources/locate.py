@@ -21,16 +21,13 @@ def locate_field(content: bytes, *, line: int, path: KeyPath, field: str) -> int
     document = _document_at(content, line)
     if document is None:
         return line
-    best: KeyPath = path if path in document.marks else ()
     for candidate in _candidates(path, field):
         if candidate in document.marks:
-            best = candidate
-            break
-        while candidate and candidate not in document.marks:
-            candidate = candidate[:-1]
-        if len(candidate) > len(best):
-            best = candidate
-    return document.marks.get(best, (line, 1))[0]
+            return document.marks[candidate][0]
+    nearest = (*path, *field_path(field))
+    while nearest and nearest not in document.marks:
+        nearest = nearest[:-1]
+    return document.marks.get(nearest, (line, 1))[0]
 
 
 def field_path(field: str) -> KeyPath:
