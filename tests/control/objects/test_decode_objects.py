@@ -104,7 +104,7 @@ def test_secrets_are_decoded_and_do_not_print():
         ("Ingress", named(creationTimestamp="2024-01-01T00:00:00"), "metadata.creationTimestamp", "timezone"),
         ("Ingress", {**named(), "spec": {"rules": {}}}, "spec.rules", "Expected `array`, got `object`"),
         ("Ingress", {**named(), "spec": {"rules": [None]}}, "spec.rules[0]", "Expected `object`, got `null`"),
-        ("Secret", {**named(), "data": {"ok": "YQ==", "tls.key": "%%"}}, "data.tls.key", "not base64"),
+        ("Service", {**named(), "spec": {"ports": [{"port": "80"}]}}, "spec.ports[0].port", "Expected `int`"),
         ("EndpointSlice", {**named(), "endpoints": [{"addresses": "x"}]}, "endpoints[0].addresses", "Expected `array`"),
         ("ConfigMap", {**named(), "data": {"ok": "1", "size": 1}}, "data.size", "Expected `str`, got `int`"),
         ("Secret", {"metadata": {"name": "a"}, "data": {"ok": "YQ==", "tls.key": "%%"}}, "data.tls.key", "not base64"),
