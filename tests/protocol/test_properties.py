@@ -9,16 +9,6 @@ from ingressd.protocol.chunked import LAST_CHUNK, ChunkedDecoder, chunk
 from ingressd.protocol.h1 import HeadLimits
 
 LIMITS = HeadLimits(head_bytes=65536)
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"connection",
-    b"upgrade",
-    b"expect",
-    b"te",
-    b"trailer",
-    b"via",
-}
 
 
 def text(alphabet: str, *, smallest: int = 0, largest: int = 20) -> st.SearchStrategy[bytes]:
