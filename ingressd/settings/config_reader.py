@@ -186,8 +186,9 @@ def _routes(top: Section) -> tuple[RouteConfig, ...]:
             options.wrong((option,), "options are not built yet")
         key = (host, path_type, where)
         if key in out:
-            section.wrong((), f"routes[{out[key].index}] has the same host, path and path type, and wins")
-        if section.ok and options.ok:
+            message = f"routes[{out[key].index}] has the same host, path and path type, and wins"
+            top.report.note(path, message, entry=path, warning=True)
+        elif section.ok and options.ok:
             out[key] = RouteConfig(host, where, path_type, upstream, index)
     return tuple(out.values())
 
