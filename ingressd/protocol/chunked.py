@@ -29,6 +29,7 @@ _STRICT = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b(?:=(?:%b|%b))?)*\r\n" % (_TOKE
 _LENIENT = re.compile(
     rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?[ \t]*)*\r\n" % (_TOKEN, _TOKEN, _QUOTED)
 ).fullmatch
+_PLAIN_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n").match
 _UNFINISHED_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?:[ \t;][^\r\n]*)?\r?").fullmatch
 _TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*\r\n" % _TOKEN).fullmatch
 
@@ -75,9 +76,27 @@ class ChunkedDecoder:
                 self._left -= len(part)
                 if not self._left:
                     self._state = _DATA_END
+            elif self._state == _SIZE and not self._line:
+                taken = self._feed_whole_chunks(data, position, payload=payload)
+                position = taken if taken > position else self._feed_line(data, position)
             else:
                 position = self._feed_line(data, position)
         return (payload[0] if len(payload) == 1 else b"".join(payload)), position
+
+    def _feed_whole_chunks(self, data: bytes, position: int, *, payload: list[bytes]) -> int:
+        """Take chunks without extensions that have come whole: most of what there ever is."""
+        while True:
+            match = _PLAIN_SIZE(data, position)
+            if match is None:
+                return position
+            start = match.end()
+            end = start + int(match[1], 16)
+            if not data.startswith(b"\r\n", end):
+                return position
+            payload.append(data[start:end])
+            if self._excess:
+                self._excess = max(0, self._excess + start - position - 16 - 2 * (end - start))
+            position = end + 2
 
     def _feed_line(self, data: bytes, position: int) -> int:
         feed = data.find(b"\n", position)

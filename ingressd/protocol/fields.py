@@ -164,7 +164,8 @@ _NOT_ALNUM = re.compile(rb"[^0-9a-z]")
 # Eighteen digits stay below 2**60: nobody's integer overflows. No leading zero: what leaves is canonical.
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}").fullmatch
 # RFC 9110, 5.5: field-vchar is VCHAR or obs-text; SP and HTAB may stand between.
-VALUE_BYTES: Final = bytes([9, *range(32, 127), *range(128, 256)])
+# A table for bytes.translate that turns every other byte into NUL: twice as fast as a regular expression.
+_VALUE_TABLE: Final = bytes(byte if byte == 9 or (byte >= 32 and byte != 127) else 0 for byte in range(256))
 
 
 def classify_request_line(line: bytes, limits: HeadLimits) -> Entry:
@@ -178,7 +179,7 @@ def classify_request_line(line: bytes, limits: HeadLimits) -> Entry:
     known = limits.names.get(name)
     if known is None:
         known = _request_name(name, limits)
-    if line.translate(None, VALUE_BYTES):
+    if 0 in line.translate(_VALUE_TABLE):
         raise HeadError(400, "control character in a field value")
     lower, kind, cached = known
     entry: Entry = FORWARD
@@ -236,7 +237,7 @@ def classify_response_line(line: bytes, limits: HeadLimits) -> Entry:
             raise HeadError(502, "malformed field name")
         name = tight
         kept = name + colon + rest
-    if line.translate(None, VALUE_BYTES):
+    if 0 in line.translate(_VALUE_TABLE):
         raise HeadError(502, "control character in a field value")
     lower = name.lower()
     kind = RESPONSE_KIND.get(lower, FORWARD)
