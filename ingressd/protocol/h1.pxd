@@ -1,3 +1,8 @@
+cimport cython
+
+from ingressd.protocol.limits cimport HeadLimits as Limits  # h1 hands HeadLimits on as a Python name.
+
+
 cdef class RequestHead:
     cdef public bytes method
     cdef public bytes target
@@ -32,3 +37,18 @@ cdef class ResponseHead:
     cdef public bytes content_encoding
     cdef public object options
     cdef public object coding
+
+
+@cython.locals(
+    lines=list, first=bytes, fields=list, line=bytes, version=long, kind=long, known=dict, request=RequestHead, rare=list
+)
+cpdef RequestHead parse_request_head(bytes head, Limits limits)
+
+@cython.locals(lines=list)
+cdef list _lines(bytes head, Limits limits)
+
+@cython.locals(
+    lines=list, first=bytes, fields=list, line=bytes, kind=long, known=dict, response=ResponseHead, special=dict
+)
+cdef ResponseHead _parse_response(bytes head, bytes method, Limits limits)
+cdef _frame(ResponseHead response, bytes method)

@@ -164,9 +164,9 @@ def parse_request_head(head: bytes, limits: HeadLimits) -> RequestHead:
         request.method, request.target, request.path, version, authority = unusual_request_line(first)
     fields: list[bytes] = []
     host = length = user_agent = referer = accept_encoding = rare = None
-    known = limits.requests.get
+    known = limits.requests
     for line in lines:
-        entry: Any = known(line)
+        entry: Any = known.get(line)
         if entry is None:
             entry = classify_request_line(line, limits)
         if not entry:
@@ -335,9 +335,9 @@ def _parse_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseH
     fields: list[bytes] = []
     special: dict[bytes, list[bytes]] | None = None
     nominated: frozenset[bytes] = NO_OPTIONS
-    known = limits.responses.get
+    known = limits.responses
     for line in lines:
-        entry: Any = known(line)
+        entry: Any = known.get(line)
         if entry is None:
             if line[:1] in _BLANKS:
                 return _parse_response(_unfold(head), method, limits)
