@@ -25,6 +25,10 @@ class Delta(msgspec.Struct, frozen=True):
     slots: dict[str, dict[str, int]] = {}
 
 
+class _JsonSnapshot(msgspec.Struct):
+    units: dict[str, Unit]
+
+
 def _wire_hook(value: Any) -> Any:
     if isinstance(value, PrivateBytes):
         return value.reveal()
@@ -39,13 +43,15 @@ def _json_hook(value: Any) -> Any:
 
 def _decode_hook(kind: type, value: Any) -> Any:
     if kind is PrivateBytes:
-        return PrivateBytes(value)
+        # JSON holds the word for "redacted" in place of the bytes.
+        return PrivateBytes(value.encode() if isinstance(value, str) else value)
     raise NotImplementedError(kind)
 
 
 _wire_encoder = msgspec.msgpack.Encoder(enc_hook=_wire_hook)
 _json_encoder = msgspec.json.Encoder(enc_hook=_json_hook, order="deterministic")
 _unit_decoder: msgspec.msgpack.Decoder[Unit] = msgspec.msgpack.Decoder(Unit, dec_hook=_decode_hook)
+_json_decoder: msgspec.json.Decoder[_JsonSnapshot] = msgspec.json.Decoder(_JsonSnapshot, dec_hook=_decode_hook)
 _delta_decoder = msgspec.msgpack.Decoder(Delta)
 
 
@@ -73,3 +79,8 @@ def decode_delta(data: bytes) -> Delta:
 def to_json(value: Any) -> bytes:
     """Any model value as JSON for people: keys sorted, secrets redacted."""
     return _json_encoder.encode(value)
+
+
+def units_from_json(data: bytes) -> dict[str, Unit]:
+    """The units of a `/debug/snapshot` ({"units": {…}, …}), with redacted secrets. Raises msgspec.DecodeError."""
+    return _json_decoder.decode(data).units

@@ -109,9 +109,7 @@ def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUni
     for endpoint in static.endpoints:
         if endpoint.addresses is not None and not endpoint.addresses:
             message = f"{endpoint.host} does not resolve: the endpoint is left out"
-            problems.append(
-                Problem("warning", origin, "NameNotResolved", f"upstreams.{static.name}.endpoints", message)
-            )
+            problems.append(Problem("warning", origin, "NameNotResolved", "endpoints", message))
         for address in endpoint.addresses or ():
             one = Endpoint(address=address, port=endpoint.port, weight=endpoint.weight, zone=endpoint.zone)
             found.setdefault((address, endpoint.port), one)

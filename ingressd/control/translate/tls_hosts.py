@@ -42,7 +42,7 @@ def read_certificate(view: StoreView, name: str, reader: CertificateReader) -> C
     if not pair.fault:
         unit = certificate_unit(name, pair, origin=origin, cert_pem=pem[0], key_pem=pem[1])
         return CertificateResult(unit, accepted=key)
-    problem = Problem("error", origin, "InvalidCertificate", "data" if key.kind == "Secret" else "tls", pair.fault)
+    problem = Problem("error", origin, "InvalidCertificate", "data" if key.kind == "Secret" else "certFile", pair.fault)
     good = view.last_good(key)
     if good is not None and good is not current:
         pem, last = _pair(good, reader)

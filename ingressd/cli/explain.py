@@ -1,0 +1,277 @@
+"""`ingressd explain`: which rule, policies, upstream and endpoints a request would take, and why the others lost."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TextIO
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ingressd.cli.offline import translate_config
+from ingressd.filters.ssl_redirect import SPEC as SSL_REDIRECT
+from ingressd.model.codec import units_from_json
+from ingressd.model.problem import Problem
+from ingressd.model.units import (
+    Certificate,
+    Endpoints,
+    ProcessPolicy,
+    Route,
+    RoutePolicy,
+    TlsHost,
+    Unit,
+    Upstream,
+    VirtualHost,
+)
+from ingressd.proxy.routing.candidates import Candidate, candidates
+from ingressd.proxy.routing.normalise import normalise_host, normalise_path
+from ingressd.settings.overlay import command_value
+
+EXPLAINED, FAILED = 0, 2
+ADMIN_TIMEOUT_S = 10.0
+
+
+class Request(NamedTuple):
+    """What routing looks at. `host` and `path` are normalised; `came_as` is the path as it came."""
+
+    method: str
+    tls: bool
+    host: bytes
+    path: bytes
+    came_as: str
+
+
+class ExplainError(Exception):
+    """The question cannot be answered; the words are for people."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `ingressd explain` takes."""
+    parser.description = "Say which route a request would take, and why every other lost."
+    parser.add_argument("url", metavar="URL", help="http:// or https://; without a scheme it is http")
+    parser.add_argument("--config", metavar="FILE", help="answer by this configuration file [INGRESSD_CONFIG]")
+    parser.add_argument("--admin", metavar="ADDR", help="ask the running instance with this admin listener")
+    parser.add_argument("--method", metavar="M", help="the request's method, GET if not said")
+    parser.add_argument("--header", metavar="'N: v'", action="append", help="a field of the request")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """The command; its exit code."""
+    environ = dict(os.environ)  # noqa: TID251 - an entry point, from which it is passed on
+    header = command_value("header", environ=environ, flag=None)
+    return explain_url(
+        parsed.url,
+        config=command_value("config", environ=environ, flag=parsed.config) or None,
+        admin=command_value("admin", environ=environ, flag=parsed.admin) or None,
+        method=command_value("method", environ=environ, flag=parsed.method) or "GET",
+        headers=parsed.header or ([header] if header else []),
+        environ=environ,
+        flags={},
+        now_s=time.time(),  # noqa: TID251 - an entry point
+        out=sys.stdout,
+    )
+
+
+def explain_url(
+    url: str,
+    *,
+    config: str | None = None,
+    admin: str | None = None,
+    method: str = "GET",
+    headers: Sequence[str] = (),
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    now_s: float,
+    out: TextIO,
+) -> int:
+    """Explain a request for `url`, by a configuration file or by the running instance whose admin listener is `admin`.
+
+    `headers` are "Name: value". A URL without scheme is http. Returns 0, or 2 when the question or the configuration
+    cannot be read.
+    """
+    problems: Sequence[Problem] = ()
+    unresolved: Mapping[str, list[str]] = {}
+    try:
+        if admin is not None:
+            units = fetch_units(admin)
+        elif config is not None:
+            offline = translate_config(config, environ=environ, flags=flags, now_s=now_s)
+            if offline.config is None:
+                raise ExplainError("\n".join(["the configuration file is refused", *map(str, offline.problems)]))
+            units, problems, unresolved = offline.translation.units, offline.problems, offline.unresolved
+        else:
+            raise ExplainError("say --config FILE or --admin ADDR")
+        request = read_request(url, method=method, headers=headers, process=_process(units))
+    except ExplainError as error:
+        print(f"explain: {error}", file=out)
+        return FAILED
+    for line in explain(request, units, problems=problems, unresolved=unresolved):
+        print(line, file=out)
+    return EXPLAINED
+
+
+def fetch_units(admin: str) -> dict[str, Unit]:
+    """The snapshot of a running instance: GET /debug/snapshot. Raises ExplainError."""
+    address = admin.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(address, timeout=ADMIN_TIMEOUT_S)
+    try:
+        connection.request("GET", "/debug/snapshot")
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ExplainError(f"the admin listener at {address} does not answer: {error}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise ExplainError(f"the admin listener at {address} answered {answer.status} to /debug/snapshot")
+    try:
+        return units_from_json(body)
+    except msgspec.DecodeError as error:
+        raise ExplainError(f"what {address} answered is no snapshot: {error}") from None
+
+
+def read_request(url: str, *, method: str, headers: Sequence[str], process: ProcessPolicy) -> Request:
+    """The request that a client would send. Raises ExplainError for what answers 400, or is no http URL."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https"):
+        raise ExplainError(f"{url!r} is not an http or https URL")
+    fields: dict[str, str] = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise ExplainError(f"header {header!r} has no colon")
+        fields[name.strip().lower()] = value.strip()
+    tls = parts.scheme == "https"
+    if process.use_forwarded_headers and "x-forwarded-proto" in fields:
+        tls = fields["x-forwarded-proto"].lower() == "https"
+    authority = fields.get("host", parts.netloc.rpartition("@")[2])
+    try:
+        host = normalise_host(authority.encode())
+        path = normalise_path(parts.path.encode())
+    except ValueError as error:
+        raise ExplainError(f"such a request answers 400: {error}") from None
+    return Request(method, tls, host, path, parts.path or "/")
+
+
+def explain(
+    request: Request,
+    units: Mapping[str, Unit],
+    *,
+    problems: Sequence[Problem] = (),
+    unresolved: Mapping[str, list[str]],
+) -> Iterator[str]:
+    """The explanation, line by line. `problems` tell of rules that lost before there was a table."""
+    host, path = request.host.decode(errors="replace"), request.path.decode(errors="replace")
+    yield f"request     {request.method} {'https' if request.tls else 'http'}://{host}{request.came_as}"
+    if path != request.came_as:
+        yield f"  matched as  {path}"
+    if request.tls:
+        yield f"certificate {_certificate(host, units)}"
+    vhosts = {unit.host: unit for unit in units.values() if isinstance(unit, VirtualHost)}
+    listed = candidates(vhosts, request.host, request.path)
+    winner = next((one for one in listed if not one.lost), None)
+    if winner is None:
+        yield f"winner      none: {_without_route(host, path, vhosts, process=_process(units))}"
+    else:
+        yield f"winner      {_spell(winner)}"
+        yield f"  origin      {winner.route.origin}"
+        yield from _way(request, winner.route, units, unresolved=unresolved)
+    losers = [f"{_spell(one)} ({one.route.origin}): {one.lost}" for one in listed if one.lost]
+    hosts = tuple(f" {one.host or '(any host)'}/" for one in listed)
+    losers += [
+        f"{problem.origin}: {problem.message}"
+        for problem in problems
+        if problem.reason == "PathConflict" and any(host in problem.message for host in hosts)
+    ]
+    if losers:
+        yield "lost"
+    for line in losers:
+        yield f"  {line}"
+
+
+def _way(
+    request: Request, route: Route, units: Mapping[str, Unit], *, unresolved: Mapping[str, list[str]]
+) -> Iterator[str]:
+    """What a request that takes a route meets, up to where it is answered."""
+    policy = _policy(route, units)
+    process = _process(units)
+    yield f"  policy      {_describe_policy(route, policy)}"
+    if policy.failed_closed:
+        yield f"  answer      503: {policy.failed_closed} cannot be honoured, and a security policy fails closed"
+        return
+    compile_redirect = SSL_REDIRECT.compile_request
+    if not request.tls and compile_redirect is not None and compile_redirect(process, policy, route) is not None:
+        why = (
+            "force-ssl-redirect" if policy.force_ssl_redirect else "the host has a certificate, and ssl-redirect is on"
+        )
+        yield f"  answer      {process.redirect_code} to https: {why}"
+    if route.upstream is None:
+        yield f"  answer      {route.status}: the backend leads nowhere; `ingressd check` says why"
+        return
+    upstream = units.get(f"upstream/{route.upstream}")
+    endpoints = units.get(f"endpoints/{route.upstream}")
+    if isinstance(upstream, Upstream):
+        hashed = f" by {upstream.hash_by}" if upstream.hash_by else ""
+        yield f"  upstream    {route.upstream}, {upstream.balancer}{hashed}{', over TLS' if upstream.tls else ''}"
+    found = endpoints.endpoints if isinstance(endpoints, Endpoints) else ()
+    for endpoint in found:
+        address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        marks = [f"weight {endpoint.weight}"] if endpoint.weight != 1 else []
+        marks += [f"zone {endpoint.zone}"] if endpoint.zone else []
+        marks += ["draining"] if endpoint.draining else []
+        yield f"  endpoint    {address}:{endpoint.port}{' (' + ', '.join(marks) + ')' if marks else ''}"
+    names = unresolved.get(route.upstream, [])
+    for name in names:
+        yield f"  endpoint    {name} (a name, not resolved offline)"
+    if not found and not names:
+        yield "  answer      503: no usable endpoint"
+
+
+def _spell(candidate: Candidate) -> str:
+    host = candidate.host or "(any host)"
+    if candidate.default:
+        return f"default backend of {host}"
+    return f"{candidate.route.path_type} {host}{candidate.route.path}"
+
+
+def _describe_policy(route: Route, policy: RoutePolicy) -> str:
+    body = "any size" if policy.body_bytes is None else f"{policy.body_bytes} bytes"
+    times = f"{policy.connect_timeout_s:g}/{policy.send_timeout_s:g}/{policy.read_timeout_s:g} s"
+    retries = f"{policy.next_upstream_tries} tries on {' '.join(sorted(policy.next_upstream)) or 'nothing'}"
+    name = route.policy or "process-wide"
+    return f"{name}: body {body}, connect/send/read {times}, {retries}"
+
+
+def _policy(route: Route, units: Mapping[str, Unit]) -> RoutePolicy:
+    unit = units.get(f"policy/{route.policy}")
+    return unit if isinstance(unit, RoutePolicy) else RoutePolicy()
+
+
+def _process(units: Mapping[str, Unit]) -> ProcessPolicy:
+    unit = units.get("process")
+    return unit if isinstance(unit, ProcessPolicy) else ProcessPolicy()
+
+
+def _certificate(host: str, units: Mapping[str, Unit]) -> str:
+    """The certificate that a client which asks for the host gets."""
+    _, dot, parent = host.partition(".")
+    for name in (host, f"*.{parent}" if dot else "", ""):
+        unit = units.get(f"tls/{name}")
+        if isinstance(unit, TlsHost):
+            found = units.get(f"certificate/{unit.certificate}") if unit.certificate is not None else None
+            if isinstance(found, Certificate):
+                return f"{found.name} for {', '.join(found.names)} ({found.origin})"
+            break
+    return "self-signed"
+
+
+def _without_route(host: str, path: str, vhosts: Mapping[str, VirtualHost], *, process: ProcessPolicy) -> str:
+    _, _, parent = host.partition(".")
+    if path == process.health_path and host not in vhosts and f"*.{parent}" not in vhosts and "" not in vhosts:
+        return f"200, as {path} of a host that nothing matches is for load balancers' probes"
+    return "404, no rule and no default backend takes it"

@@ -1,0 +1,115 @@
+"""`explain` must name the winner, its origin, policy, upstream and endpoints, and a reason for every loser."""
+
+import io
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from ingressd.cli.explain import explain_url
+from ingressd.cli.offline import translate_config
+from ingressd.model.codec import to_json, units_from_json
+
+PEMS = Path(__file__).parents[1] / "golden" / "pems"
+CONFIG = f"""\
+settings: {{use-forwarded-headers: "true"}}
+routes:
+- {{host: a.example, path: /, upstream: api}}
+- {{host: a.example, path: /exact, pathType: Exact, upstream: api}}
+- {{host: plain.example, upstream: names}}
+- {{host: broken.example, upstream: gone}}
+- {{host: "*.example", upstream: api}}
+upstreams:
+  api: {{endpoints: ["127.0.0.1:9001", "[::1]:9002"], balancer: ewma}}
+  names: {{endpoints: ["api.internal:80"]}}
+tls:
+- {{certFile: {PEMS}/a.example.crt, keyFile: {PEMS}/a.example.key}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    return tmp_path / "c.yaml"
+
+
+def ask(url: str, *, config: Path | None = None, admin: str | None = None, headers: list[str] | None = None) -> str:
+    out = io.StringIO()
+    explain_url(
+        url,
+        config=config and str(config),
+        admin=admin,
+        headers=headers or [],
+        environ={},
+        flags={},
+        now_s=1e9,
+        out=out,
+    )
+    return out.getvalue()
+
+
+def test_the_winner_and_its_way(config: Path) -> None:
+    text = ask("https://a.example/exact", config=config)
+    assert text.splitlines() == [
+        "request     GET https://a.example/exact",
+        f"certificate /{PEMS}/a.example.crt for a.example (Config tls ({PEMS}/a.example.crt))",
+        "winner      Exact a.example/exact",
+        "  origin      Config routes (Exact a.example/exact)",
+        "  policy      process-wide: body 1048576 bytes, connect/send/read 5/60/60 s, 3 tries on error timeout",
+        "  upstream    /api, ewma",
+        "  endpoint    127.0.0.1:9001",
+        "  endpoint    [::1]:9002",
+        "lost",
+        "  Prefix a.example/ (Config routes (Prefix a.example/)): Exact /exact beats Prefix",
+        "  Prefix *.example/ (Config routes (Prefix *.example/)): "
+        "host a.example is more specific and is chosen before any path",
+    ]
+
+
+def test_plain_http_to_a_host_with_tls_is_redirected_unless_a_proxy_says_https(config: Path) -> None:
+    redirect = "  answer      308 to https: the host has a certificate, and ssl-redirect is on"
+    assert redirect in ask("a.example/", config=config)
+    assert redirect not in ask("a.example/", config=config, headers=["X-Forwarded-Proto: https"])
+
+
+def test_the_host_field_wins_over_the_url(config: Path) -> None:
+    assert "Prefix plain.example/" in ask("http://127.0.0.1:8080/", config=config, headers=["Host: Plain.example:8080"])
+
+
+def test_what_has_no_way_says_why(config: Path) -> None:
+    assert "503: the backend leads nowhere" in ask("http://broken.example/", config=config)
+    assert "api.internal:80 (a name, not resolved offline)" in ask("http://plain.example/", config=config)
+    assert "none: 404, no rule and no default backend takes it" in ask("http://other/", config=config)
+    assert "none: 200, as /healthz of a host that nothing matches" in ask("http://other/healthz", config=config)
+    assert "such a request answers 400" in ask("http://a.example/../x", config=config)
+
+
+def test_a_path_that_is_normalised_is_shown_as_it_is_matched(config: Path) -> None:
+    assert "  matched as  /exact\n" in ask("http://a.example//x/%2e%2e/exact", config=config)
+
+
+def test_units_survive_the_way_over_the_admin_listener_and_answer_alike(config: Path) -> None:
+    units = translate_config(str(config), environ={}, flags={}, now_s=1e9).translation.units
+    body = to_json({"version": 7, "units": units})
+    assert units_from_json(body).keys() == units.keys()
+
+    class Admin(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/debug/snapshot" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Admin)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        admin = f"127.0.0.1:{server.server_port}"
+        assert ask("https://a.example/exact", admin=admin) == ask("https://a.example/exact", config=config)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
