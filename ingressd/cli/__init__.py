@@ -1,1 +1,3 @@
-"""To be written by its first tenant."""
+"""The command line. In: arguments and variables. Out: an exit code. May import everything; each command's own imports
+are late, so that none waits for what another needs.
+"""

@@ -13,6 +13,7 @@ from typing import Final
 
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order, OrderError, receive_order
+from ingressd.observe import operational_log
 from ingressd.observe.shared_table import APPLYING, APPLYING_UNIT, HEARTBEAT_MS, MAX_WORKERS, SharedTable
 from ingressd.supervise.backoff import Backoff
 from ingressd.supervise.child import Child
@@ -42,8 +43,9 @@ log = logging.getLogger("ingressd.supervise")
 class Supervisor:
     """Runs everything. `start` makes processes; `run` returns the exit code."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, *, level: str, form: str) -> None:
         self._start = start
+        self._log_options = (level, form)
         self._table = SharedTable.create(1)
         self._listeners = Listeners()
         self._admin: socket.socket | None = None
@@ -136,7 +138,7 @@ class Supervisor:
     def _launch(self, index: int) -> None:
         ours, theirs = orders.pair()
         number = self._starts[index] = self._starts.get(index, 0) + 1
-        arguments = [str(theirs.fileno()), str(self._table.fd), str(number)]
+        arguments = [str(theirs.fileno()), str(self._table.fd), str(number), *self._log_options]
         pid = self._start(index, arguments, (theirs.fileno(), self._table.fd))
         theirs.close()
         child = Child(index, number, pid=pid, channel=ours, now_s=time.monotonic())
@@ -274,6 +276,11 @@ class Supervisor:
 
     def _configure(self, order: Order) -> None:
         controller = self._children[CONTROLLER]
+        if self._log_options != (order.detail, order.name):
+            self._log_options = (order.detail, order.name)
+            operational_log.configure(order.detail, order.name, process="supervisor")
+            for index in self._workers():
+                self._tell(index, Order(orders.LOG, name=order.name, detail=order.detail))
         if not self._configured:
             self._table.workers = min(order.number, MAX_WORKERS)
             try:

@@ -1,0 +1,275 @@
+"""The controller process, second half: source, pipeline and admin listener on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import uvloop
+
+from ingressd.control.admin import facts
+from ingressd.control.admin.listener import AdminListener
+from ingressd.control.admin.page import PageFacts
+from ingressd.control.objects.event import ObjectKey
+from ingressd.control.pipeline.pipeline import Pipeline
+from ingressd.control.pipeline.places import Places
+from ingressd.control.pipeline.problems import ProblemBoard
+from ingressd.control.pipeline.publisher import Publisher
+from ingressd.control.pipeline.slots import Slots
+from ingressd.control.sources.local import LocalSource
+from ingressd.ipc import orders
+from ingressd.ipc.orders import Order, receive_order, send_order
+from ingressd.model.problem import Problem
+from ingressd.model.units import Unit
+from ingressd.observe import operational_log
+from ingressd.observe.metrics import Identity, Metrics, State, WorkerState
+from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
+from ingressd.observe.totals import Totals
+from ingressd.settings.config import Config
+from ingressd.version import __version__
+
+BEAT_S: Final = 0.25
+
+
+class StoppedError(Exception):
+    """The supervisor said to end, or is gone; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Controller:
+    """Wires the rooms of the control plane together and obeys the supervisor. Also the `View` of the admin listener."""
+
+    def __init__(
+        self,
+        config: Config,
+        source: LocalSource,
+        *,
+        identity: Identity,
+        channel: socket.socket,
+        table: SharedTable,
+        log: logging.Logger,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._channel = channel
+        self._table = table
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._draining = False
+        self._stopped: asyncio.Future[int] = self._loop.create_future()
+        self._admin_socket: asyncio.Future[socket.socket] = self._loop.create_future()
+        self._unsent: list[Order] = []
+        self._totals = Totals()
+        self._metrics = Metrics(self._totals, self._state, identity)
+        self._publisher = Publisher(
+            slots=Slots(table, time.monotonic),
+            totals=self._totals,
+            clock=time.monotonic,
+            applied=self._metrics.applied,
+            acknowledged=self._acknowledged,
+        )
+        self._board = ProblemBoard(logging.getLogger("ingressd.problems"))
+        self._pipeline = Pipeline(
+            ("local",),
+            publisher=self._publisher,
+            board=self._board,
+            places=lambda store: Places(store.position, source.locate),
+            tell=self._tell,
+            clock=time.monotonic,
+            spans=self._metrics,
+        )
+        self._admin = AdminListener(self)
+
+    # ------------------------------------------------------------------ life
+    async def run(self) -> int:
+        """Until the supervisor says to end or is gone; the exit code."""
+        self._loop.add_reader(self._channel.fileno(), self._read_orders)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A signal to this process alone: the supervisor starts another.
+            self._loop.add_signal_handler(number, self._stop, 0)
+        code = 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._beat(), name="heartbeat")
+                group.create_task(self._source.run(self._pipeline.batches), name="source")
+                group.create_task(self._pipeline.run(), name="pipeline")
+                group.create_task(self._pipeline.tick(), name="pipeline tick")
+                group.create_task(self._serve_admin(), name="admin")
+                group.create_task(self._until_stopped(), name="until stopped")
+        except* StoppedError as stopped:
+            code = next((error.code for error in stopped.exceptions if isinstance(error, StoppedError)), code)
+        finally:
+            self._loop.remove_reader(self._channel.fileno())
+            self._publisher.close()
+            await self._admin.close()
+        return code
+
+    def _stop(self, code: int) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(code)
+
+    async def _until_stopped(self) -> None:
+        raise StoppedError(await self._stopped)
+
+    async def _beat(self) -> None:
+        column = self._table.controller_column()
+        while True:
+            column[HEARTBEAT_MS] = int(time.monotonic() * 1000)
+            await asyncio.sleep(BEAT_S)
+            self._send_unsent()
+
+    async def _serve_admin(self) -> None:
+        await self._admin.start(await self._admin_socket)
+
+    def _acknowledged(self, version: int) -> None:
+        clean = not self._publisher.quarantine.held
+        self._metrics.reloaded(time.time(), clean=clean)  # noqa: TID251 - handed to those who may not read it
+        self._pipeline.acknowledged(version)
+
+    # ------------------------------------------------------------------ orders
+    def _tell(self, order: Order) -> None:
+        self._unsent.append(order)
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        while self._unsent:
+            try:
+                send_order(self._channel, self._unsent[0])
+            except BlockingIOError:
+                return  # The next heartbeat tries again.
+            except OSError:
+                self._stop(1)
+                return
+            self._unsent.pop(0)
+
+    def _read_orders(self) -> None:
+        while True:
+            try:
+                received = receive_order(self._channel)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = None
+            if received is None:
+                self._stop(1)
+                return
+            order, descriptors = received
+            self._obey(order, [socket.socket(fileno=descriptor) for descriptor in descriptors])
+
+    def _obey(self, order: Order, sockets: list[socket.socket]) -> None:
+        worker = (order.worker, order.number)
+        if order.op == orders.WORKER:
+            self._publisher.attach(worker, order.pid, sockets[0])
+        elif order.op == orders.GONE:
+            self._publisher.gone(worker, order.detail, applying=order.version, unit=order.unit)
+        elif order.op == orders.BOUND:
+            self._pipeline.bound(order.name, order.detail)
+        elif order.op == orders.ADMIN:
+            self._publisher.expected = order.number
+            if not self._admin_socket.done():
+                self._admin_socket.set_result(sockets[0])
+        elif order.op == orders.RELOAD:
+            self._source.reload()
+        elif order.op == orders.DRAIN:
+            self._draining = True
+        elif order.op == orders.LOG:
+            operational_log.configure(order.detail, order.name, process="controller")
+        elif order.op == orders.STOP:
+            self._stop(0)
+
+    # ------------------------------------------------------------------ the view of the admin listener
+    def ready(self) -> bool:
+        """Acknowledged by every worker, and not draining: whoever balances us must stop at once."""
+        return not self._draining and self._publisher.ready()
+
+    def live_units(self) -> tuple[int, dict[str, Unit]]:
+        """What is published now."""
+        return self._publisher.fleet.version, self._publisher.units()
+
+    def statuses(self) -> dict[ObjectKey, Any]:
+        """What every worker serves."""
+        return self._pipeline.statuses()
+
+    def problems(self) -> list[Problem]:
+        """All problems there are now."""
+        return self._board.all()
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Fresh numbers of every worker."""
+        await self._publisher.flush_counters()
+        self._metrics.capture()
+        return await asyncio.to_thread(self._metrics.expose, accept)
+
+    def _state(self) -> State:
+        units = self._pipeline.units()
+        return State(
+            version=self._publisher.fleet.version,
+            ready=self.ready(),
+            workers=tuple(WorkerState(one.worker, one.version, one.starts) for one in self._publisher.workers()),
+            problems=tuple((problem.severity, problem.reason) for problem in self._board.all()),
+            quarantined=len(self._publisher.quarantine.held),
+            units=tuple(facts.unit_counts(units)),
+            certificates=tuple(facts.certificate_expiries(units)),
+            endpoints_ejected=self._publisher.ejected(),
+            in_flight=self._publisher.in_flight(),
+        )
+
+    def facts(self) -> PageFacts:
+        """What the page shows."""
+        units = self._pipeline.units()
+        workers = self._publisher.workers()
+        return PageFacts(
+            version=__version__,
+            python=platform.python_version(),
+            ready=self.ready(),
+            config_path=self._config.path,
+            snapshot_version=self._publisher.fleet.version,
+            counts=facts.counts(units, len(workers)),
+            problems=self._board.all(),
+            tables=facts.tables(
+                units,
+                workers=workers,
+                listeners=self._pipeline.listeners(),
+                now_s=time.time(),  # noqa: TID251 - handed to those who may not read it
+            ),
+        )
+
+
+async def _run(
+    config: Config,
+    *,
+    path: str,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    channel: socket.socket,
+    table: SharedTable,
+    log: logging.Logger,
+) -> int:
+    source = LocalSource(path, environ=environ, flags=flags)
+    identity = Identity(config.ingress_class.controller, environ.get("POD_NAMESPACE", ""), environ.get("POD_NAME", ""))
+    controller = Controller(config, source, identity=identity, channel=channel, table=table, log=log)
+    return await controller.run()
+
+
+def run(
+    config: Config,
+    *,
+    path: str,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    channel: socket.socket,
+    table: SharedTable,
+    log: logging.Logger,
+) -> int:
+    """Run the controller; the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, log=log))

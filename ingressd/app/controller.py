@@ -1,0 +1,77 @@
+"""The controller process, first half: read the configuration, tell the supervisor, then load the rest.
+
+What is imported here decides how soon the other workers start, so the second half is imported late.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import Final
+
+from ingressd.ipc import orders
+from ingressd.ipc.orders import Order, send_order
+from ingressd.observe import operational_log
+from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
+from ingressd.settings.config import Config
+from ingressd.settings.load import load_config
+
+EXIT_BAD_CONFIGURATION: Final = 2
+WAIT_S: Final = 0.25
+
+
+def main(arguments: list[str]) -> int:
+    """Run `controller CHANNEL TABLE NUMBER LEVEL FORMAT CONFIG FLAGS` with the inherited descriptors."""
+    _, channel_number, table_number, number, level, form, path, flags_text = arguments
+    log = operational_log.configure(level, form, process="controller")
+    channel = socket.socket(fileno=int(channel_number))
+    channel.setblocking(False)
+    table = SharedTable.attach(int(table_number))
+    for descriptor in (int(channel_number), int(table_number)):
+        os.set_inheritable(descriptor, False)
+    flags: dict[str, str] = json.loads(flags_text)
+    environ = dict(os.environ)  # noqa: TID251 - the entry point, from which it is passed on
+    config = _first_reading(path, environ, flags, first=number == "1", table=table)
+    if config is None:
+        return EXIT_BAD_CONFIGURATION
+    log = operational_log.configure(config.log.level, config.log.format, process="controller")
+    send_order(
+        channel,
+        Order(
+            orders.CONFIGURED,
+            number=config.workers,
+            host=config.admin.host,
+            port=config.admin.port,
+            name=config.log.format,
+            detail=config.log.level,
+        ),
+    )
+    # Imported now: aiohttp and cryptography take 0.2 s to load, in which the other workers already start.
+    from ingressd.app.control_loop import run  # noqa: PLC0415
+
+    return run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, log=log)
+
+
+def _first_reading(
+    path: str, environ: dict[str, str], flags: dict[str, str], *, first: bool, table: SharedTable
+) -> Config | None:
+    """The configuration at the start. Any mistake ends the very first start; afterwards there are workers that serve,
+    so a controller that was started again takes what can be taken, and waits for a file that can be read."""
+    said: tuple[str, ...] = ()
+    while True:
+        loaded = load_config(path, environ=environ, flags=flags)
+        errors = tuple(str(problem) for problem in loaded.problems if problem.severity == "error")
+        if (first and errors) or loaded.config is None:
+            if errors != said:
+                sys.stderr.write("".join(f"{error}\n" for error in errors))
+                sys.stderr.flush()
+                said = errors
+            if first:
+                return None
+            table.controller_column()[HEARTBEAT_MS] = int(time.monotonic() * 1000)
+            time.sleep(WAIT_S)
+            continue
+        return loaded.config

@@ -1,0 +1,37 @@
+"""`ingressd run`: the supervisor, with the commands that start its children."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping, Sequence
+
+from ingressd.observe import operational_log
+from ingressd.supervise import spawn
+from ingressd.supervise.supervisor import CONTROLLER, Supervisor
+
+
+def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) -> int:
+    """Run until told to stop; the exit code. `flags` are those given on the command line, by name without dashes.
+
+    `level` and `form` are for the operational log until the configuration has been read.
+    """
+    operational_log.configure(level, form, process="supervisor")
+    _raise_descriptor_limit()
+    flags_text = json.dumps(dict(flags))
+
+    def start(index: int, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
+        if index == CONTROLLER:
+            argv = spawn.command("ingressd.app.controller", ["controller", *arguments, config_path, flags_text])
+        else:
+            argv = spawn.command("ingressd.app.worker", ["worker", str(index), *arguments])
+        return spawn.start(argv, descriptors)
+
+    return Supervisor(start, level=level, form=form).run()
+
+
+def _raise_descriptor_limit() -> None:
+    """Two descriptors an exchange: what the system allows at most is what we want."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

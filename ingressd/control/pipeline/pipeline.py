@@ -1,0 +1,226 @@
+"""The loop: batches of events in, deltas out, and what is known of them for whoever shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, Protocol
+
+from ingressd.control.objects.event import ObjectKey
+from ingressd.control.pipeline.places import Places
+from ingressd.control.pipeline.problems import ProblemBoard
+from ingressd.control.pipeline.publisher import Publisher
+from ingressd.control.sources.batch import SourceBatch
+from ingressd.control.store.store import Store
+from ingressd.control.translate.translation import Translation
+from ingressd.control.translate.translator import Translator
+from ingressd.ipc import orders
+from ingressd.ipc.orders import Order
+from ingressd.model.problem import Origin, Problem
+from ingressd.model.units import Listener, ProcessPolicy, Unit
+
+REST_S: Final = 0.1
+"""After so long without a change the next one goes at once."""
+PAUSE_S: Final = 0.002
+"""While changes come in quick succession, one waits for the next so long …"""
+LONGEST_PAUSE_S: Final = 0.025
+"""… and the first of them no longer than this."""
+TICK_S: Final = 0.25
+
+log = logging.getLogger("ingressd.pipeline")
+
+
+class Spans(Protocol):
+    """Where the times of an apply go."""
+
+    def translated(self, seconds: float) -> None:
+        """Store and translation took so long."""
+
+    def published(self, seconds: float) -> None:
+        """Encoding and sending took so long."""
+
+
+class Statuses(NamedTuple):
+    """The statuses of objects, and the version that has to serve before they are true."""
+
+    version: int
+    statuses: dict[ObjectKey, Any]
+
+
+class Pipeline:
+    """Owns store and translator. `batches` is the sink of all sources; `tell` sends an order to the supervisor."""
+
+    def __init__(
+        self,
+        sources: Iterable[str],
+        *,
+        publisher: Publisher,
+        board: ProblemBoard,
+        places: Callable[[Store], Places],
+        tell: Callable[[Order], None],
+        clock: Callable[[], float],
+        spans: Spans,
+    ) -> None:
+        self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
+        self.store = Store()
+        self.publisher = publisher
+        self.board = board
+        self._places = places(self.store)
+        self._translator = Translator()
+        self._units: dict[str, Unit] = {}
+        self._tell = tell
+        self._clock = clock
+        self._spans = spans
+        self._incomplete = set(sources)
+        self._changed: set[ObjectKey] = set()
+        self._from_scratch = True
+        self._published_at_s = 0.0
+        self._statuses: Statuses | None = None
+        self._statuses_acknowledged: dict[ObjectKey, Any] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._unbound: dict[str, str] = {}
+        self._policy: ProcessPolicy | None = None
+
+    # ------------------------------------------------------------------ the loop
+    async def run(self) -> None:
+        """Take batches until cancelled."""
+        while True:
+            self.take(await self._gather())
+
+    async def _gather(self) -> list[SourceBatch]:
+        """The next batch, and what follows it closely when changes come in quick succession."""
+        batches = [await self.batches.get()]
+        began_s = self._clock()
+        if began_s - self._published_at_s >= REST_S or _is_urgent(batches[0]):
+            return batches
+        while (left_s := began_s + LONGEST_PAUSE_S - self._clock()) > 0:
+            try:
+                batches.append(await asyncio.wait_for(self.batches.get(), min(PAUSE_S, left_s)))
+            except TimeoutError:
+                break
+        return batches
+
+    async def tick(self) -> None:
+        """Quarantine and slots, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.publisher.tick()
+            self.board.put({"workers": self.publisher.problems()})
+
+    def take(self, batches: Iterable[SourceBatch]) -> None:
+        """Apply batches as one change: store, translate, publish. Nothing goes out before every source is complete."""
+        began_s = self._clock()
+        for batch in batches:
+            self._changed |= self.store.apply(batch.events)
+            if batch.complete:
+                self._incomplete.discard(batch.source)
+            self.board.put({batch.source: batch.problems})
+        if self._incomplete or not (self._changed or self._from_scratch):
+            return
+        changed = None if self._from_scratch else frozenset(self._changed)
+        translation = self._translator.translate(self.store.snapshot(), changed)
+        self.store.accept(translation.accepted)
+        names = _named(self._changed)
+        self._from_scratch = False
+        self._changed = set()
+        translated_s = self._clock()
+        self._spans.translated(translated_s - began_s)
+        self._publish(translation, names)
+        self._published_at_s = self._clock()
+        self._spans.published(self._published_at_s - translated_s)
+
+    def _publish(self, translation: Translation, names: str) -> None:
+        publisher = self.publisher
+        self._order_sockets(translation)
+        before = publisher.fleet.version
+        version = publisher.publish(translation.changed, translation.removed)
+        if not before:
+            publisher.settle_slots()
+        if version != before:
+            log.info(
+                "version %d: %d units changed, %d removed; because of %s",
+                version,
+                len(translation.changed),
+                len(translation.removed),
+                names,
+            )
+        self._statuses = Statuses(version, dict(translation.statuses))
+        self._units = translation.units
+        self.board.put(
+            {"translate": self._places.add(translation.problems), "workers": publisher.problems()},
+        )
+        self.acknowledged(publisher.fleet.acknowledged_by_all())
+
+    def _order_sockets(self, translation: Translation) -> None:
+        """Tell the supervisor which sockets and which drain the new snapshot asks for, before workers hear of it."""
+        first = self._policy is None
+        dirty = first
+        for key in translation.removed:
+            if key.startswith("listener/"):
+                dirty = self._listeners.pop(key.removeprefix("listener/"), None) is not None or dirty
+        for key, unit in translation.changed.items():
+            if isinstance(unit, Listener):
+                self._listeners[key.removeprefix("listener/")] = unit
+                dirty = True
+        if dirty:
+            wanted = tuple((name, unit.host, unit.port) for name, unit in sorted(self._listeners.items()))
+            self._unbound = {name: why for name, why in self._unbound.items() if name in self._listeners}
+            self._tell(Order(orders.LISTENERS, listeners=wanted))
+        process: Unit = translation.units.get("process") or ProcessPolicy()
+        if isinstance(process, ProcessPolicy) and process != self._policy:
+            self._policy = process
+            self._tell(
+                Order(
+                    orders.POLICY,
+                    grace_s=process.shutdown_grace_period_s,
+                    timeout_s=process.worker_shutdown_timeout_s,
+                )
+            )
+
+    # ------------------------------------------------------------------ news
+    def acknowledged(self, version: int) -> None:
+        """Every worker serves this version: statuses that waited for it are true now."""
+        if self._statuses is not None and version >= self._statuses.version:
+            self._statuses_acknowledged = self._statuses.statuses
+            self._statuses = None
+
+    def bound(self, name: str, error: str) -> None:
+        """The supervisor bound a listener, or could not."""
+        if error:
+            self._unbound[name] = error
+        else:
+            self._unbound.pop(name, None)
+        self.board.put(
+            {
+                "supervisor": [
+                    Problem("error", Origin("Config", "", "listeners"), "NotBound", listener, why)
+                    for listener, why in sorted(self._unbound.items())
+                ]
+            }
+        )
+
+    # ------------------------------------------------------------------ views
+    def statuses(self) -> dict[ObjectKey, Any]:
+        """The status of each of our objects, as far as every worker serves what it speaks of."""
+        return self._statuses_acknowledged
+
+    def units(self) -> dict[str, Unit]:
+        """The units as translated last, to be read and not changed."""
+        return self._units
+
+    def listeners(self) -> list[tuple[Listener, str]]:
+        """Each listener, and why it is not bound ("" when it is)."""
+        return [(unit, self._unbound.get(name, "")) for name, unit in sorted(self._listeners.items())]
+
+
+def _is_urgent(batch: SourceBatch) -> bool:
+    """Endpoints do not wait: requests go to a pod that is gone."""
+    return bool(batch.events) and all(event.key.kind == "EndpointSlice" for event in batch.events)
+
+
+def _named(keys: Iterable[ObjectKey]) -> str:
+    """A few of the objects by name, for a log line."""
+    names = sorted(map(str, keys))
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "nothing"

@@ -1,0 +1,42 @@
+"""Problems are said once: a line when one appears, a line when it goes away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from ingressd.model.problem import Problem
+
+LINES_AT_ONCE = 100
+"""More news than this in one go end in a count, so that one bad class in a big cluster floods no log."""
+
+
+class ProblemBoard:
+    """The problems of this moment, gathered from whoever finds them: sources, translation, workers, the supervisor."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._by_finder: dict[str, tuple[Problem, ...]] = {}
+        self._current: frozenset[Problem] = frozenset()
+
+    def put(self, finders: Mapping[str, Iterable[Problem]]) -> None:
+        """Replace all that each of these finders said before, and log what is new or gone."""
+        for finder, problems in finders.items():
+            self._by_finder[finder] = tuple(problems)
+        current = frozenset(problem for problems in self._by_finder.values() for problem in problems)
+        if current == self._current:
+            return
+        appeared, gone = sorted(current - self._current), sorted(self._current - current)
+        self._current = current
+        for problem in appeared[:LINES_AT_ONCE]:
+            level = logging.ERROR if problem.severity == "error" else logging.WARNING
+            self._log.log(level, "%s", problem, extra={"object": str(problem.origin), "reason": problem.reason})
+        for problem in gone[:LINES_AT_ONCE]:
+            self._log.info("resolved: %s", problem, extra={"object": str(problem.origin), "reason": problem.reason})
+        for news, what in ((appeared, "problems"), (gone, "resolved problems")):
+            if len(news) > LINES_AT_ONCE:
+                self._log.warning("and %d more %s", len(news) - LINES_AT_ONCE, what)
+
+    def all(self) -> list[Problem]:
+        """All problems in order."""
+        return sorted(self._current)

@@ -1,0 +1,113 @@
+"""Which slot of the shared table an endpoint owns. Keyed by upstream and address, so that nothing but the two decides.
+
+The directory is in the table itself, so a controller that starts again finds every endpoint where workers know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Final
+
+from ingressd.observe.shared_table import DIRECTORY, EJECTED_UNTIL_MS, IN_FLIGHT, MAX_SLOTS, SharedTable
+
+REST_S: Final = 60.0
+"""A slot rests so long after every worker has let go of it: an exchange that began before may still choose it once."""
+
+
+class Slots:
+    """Gives slots to endpoints and takes them back. Not before every worker has acknowledged is a slot used again."""
+
+    def __init__(self, table: SharedTable, clock: Callable[[], float]) -> None:
+        self._table = table
+        self._clock = clock
+        self._directory = table.controller_column()
+        self._of: dict[str, dict[str, int]] = {}  # Upstream to address to slot.
+        self._leaving: dict[int, int] = {}  # Slot to the version that no longer names it.
+        self._resting: dict[int, float] = {}  # Slot to when it may be used again.
+        self._owned: dict[int, int] = {}  # Digest to slot, of a controller that ran before us.
+        self._free: list[int] = []
+        for slot in range(MAX_SLOTS - 1, 0, -1):
+            digest = self._directory[table.base(slot) + DIRECTORY]
+            if digest:
+                self._owned[digest] = slot
+            else:
+                self._free.append(slot)
+
+    def of(self, upstream: str) -> Mapping[str, int]:
+        """Address ("10.0.0.1:80") to slot of one upstream, for its part of a delta."""
+        return self._of.get(upstream, {})
+
+    def assign(self, upstream: str, addresses: Iterable[str], *, version: int) -> None:
+        """Make these the endpoints of an upstream as of a version. Endpoints beyond the last free slot get none."""
+        before = self._of.get(upstream, {})
+        after: dict[str, int] = {}
+        for address in addresses:
+            slot = before.get(address)
+            if slot is None:
+                slot = self._take(upstream, address)
+            if slot is not None:
+                after[address] = slot
+        for address, slot in before.items():
+            if address not in after:
+                self._leaving[slot] = version
+        if after:
+            self._of[upstream] = after
+        else:
+            self._of.pop(upstream, None)
+
+    def settle(self) -> None:
+        """After the first complete snapshot: slots of a former controller that nobody asked for are let go."""
+        for slot in self._owned.values():
+            self._leaving[slot] = 0
+        self._owned.clear()
+
+    def release(self, acknowledged: int) -> None:
+        """Give back what every worker has let go of; `acknowledged` is the version that all of them serve."""
+        now_s = self._clock()
+        for slot, version in list(self._leaving.items()):
+            if version <= acknowledged and self._table.sum(slot, IN_FLIGHT) == 0:
+                del self._leaving[slot]
+                self._resting[slot] = now_s + REST_S
+        for slot, moment in list(self._resting.items()):
+            if now_s >= moment and self._table.sum(slot, IN_FLIGHT) == 0:
+                del self._resting[slot]
+                self._table.clear_slot(slot)
+                self._free.append(slot)
+
+    def in_flight(self) -> int:
+        """Exchanges with endpoints that have a slot, over all workers."""
+        return sum(self._table.sum(slot, IN_FLIGHT) for slots in self._of.values() for slot in slots.values())
+
+    def ejected(self) -> int:
+        """Endpoints that some worker ejects now."""
+        now_ms = self._clock() * 1000
+        slots = (slot for slots in self._of.values() for slot in slots.values())
+        return sum(self._table.max(slot, EJECTED_UNTIL_MS) > now_ms for slot in slots)
+
+    def _take(self, upstream: str, address: str) -> int | None:
+        digest = _digest(upstream, address)
+        slot = self._owned.pop(digest, None)
+        if slot is None:
+            slot = self._returning(digest)
+        if slot is None:
+            if not self._free:
+                return None
+            slot = self._free.pop()
+            self._directory[self._table.base(slot) + DIRECTORY] = digest
+        return slot
+
+    def _returning(self, digest: int) -> int | None:
+        """The slot of an endpoint that left and comes back before its slot was used again."""
+        for waiting in (self._leaving, self._resting):
+            for slot in waiting:
+                if self._directory[self._table.base(slot) + DIRECTORY] == digest:
+                    del waiting[slot]
+                    return slot
+        return None
+
+
+def _digest(upstream: str, address: str) -> int:
+    """A cell's value for an endpoint: 63 bits, never 0."""
+    name = f"{upstream}\0{address}".encode()
+    return (int.from_bytes(blake2b(name, digest_size=8).digest(), "big") >> 1) or 1
