@@ -104,12 +104,9 @@ def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUni
     )
     balancer = static.balancer or rules.balancer
     hash_by = static.hash_by or ("" if static.balancer else rules.hash_by)
-    problems: list[Problem] = []
     found: dict[tuple[str, int], Endpoint] = {}
+    # A name without addresses is the resolver's to report.
     for endpoint in static.endpoints:
-        if endpoint.addresses is not None and not endpoint.addresses:
-            message = f"{endpoint.host} does not resolve: the endpoint is left out"
-            problems.append(Problem("warning", origin, "NameNotResolved", "endpoints", message))
         for address in endpoint.addresses or ():
             one = Endpoint(address=address, port=endpoint.port, weight=endpoint.weight, zone=endpoint.zone)
             found.setdefault((address, endpoint.port), one)
@@ -117,7 +114,6 @@ def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUni
     return UpstreamUnits(
         Upstream(name=name, origin=origin, balancer=balancer, hash_by=hash_by, tls=tls or None),
         Endpoints(name, endpoints),
-        tuple(problems),
     )
 
 
