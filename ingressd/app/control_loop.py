@@ -26,11 +26,12 @@ from ingressd.control.sources.local import LocalSource
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order, receive_order, send_order
 from ingressd.model.problem import Problem
-from ingressd.model.units import Unit
+from ingressd.model.units import Unit, key_of
 from ingressd.observe import operational_log
 from ingressd.observe.metrics import Identity, Metrics, State, WorkerState
 from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
 from ingressd.observe.totals import Totals
+from ingressd.proxy.tls.self_signed import make_self_signed
 from ingressd.settings.config import Config
 from ingressd.version import __version__
 
@@ -78,6 +79,7 @@ class Controller:
             acknowledged=self._acknowledged,
         )
         self._board = ProblemBoard(logging.getLogger("ingressd.problems"))
+        fake = make_self_signed(time.time())  # noqa: TID251 - for the dates of a certificate
         self._pipeline = Pipeline(
             ("local",),
             publisher=self._publisher,
@@ -86,6 +88,7 @@ class Controller:
             tell=self._tell,
             clock=time.monotonic,
             spans=self._metrics,
+            own={key_of(fake): fake},
         )
         self._admin = AdminListener(self)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from ingressd.control.objects.event import ObjectKey
@@ -49,7 +49,10 @@ class Statuses(NamedTuple):
 
 
 class Pipeline:
-    """Owns store and translator. `batches` is the sink of all sources; `tell` sends an order to the supervisor."""
+    """Owns store and translator. `batches` is the sink of all sources; `tell` sends an order to the supervisor.
+
+    `own` are units that no object brings (the self-signed certificate), by key: they go out with the first version.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Pipeline:
         tell: Callable[[Order], None],
         clock: Callable[[], float],
         spans: Spans,
+        own: Mapping[str, Unit],
     ) -> None:
         self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
         self.store = Store()
@@ -72,6 +76,7 @@ class Pipeline:
         self._tell = tell
         self._clock = clock
         self._spans = spans
+        self._own = own
         self._incomplete = set(sources)
         self._changed: set[ObjectKey] = set()
         self._from_scratch = True
@@ -134,7 +139,8 @@ class Pipeline:
         publisher = self.publisher
         self._order_sockets(translation)
         before = publisher.fleet.version
-        version = publisher.publish(translation.changed, translation.removed)
+        changed = translation.changed if before else {**self._own, **translation.changed}
+        version = publisher.publish(changed, translation.removed)
         if not before:
             publisher.settle_slots()
         if version != before:
