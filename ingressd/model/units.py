@@ -143,8 +143,9 @@ class RoutePolicy(msgspec.Struct, frozen=True, tag="RoutePolicy"):
 class Route(msgspec.Struct, frozen=True):
     """A match plus an action. `path` is as written, normalised, without the trailing slash of a Prefix ("/" stays "/").
 
-    `has_tls` says that the object which brought the route terminates TLS for this host, which is what `ssl_redirect`
-    asks. `upstream` None answers `status` (404 for a `resource` backend, 503 for a Service that is not there).
+    `has_tls` says that some object brings a certificate for this host or the wildcard over it, which is what
+    `ssl_redirect` asks. `upstream` None answers `status` (404 for a `resource` backend, 503 for a Service that is not
+    there).
     """
 
     origin: Origin
