@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingressd.control.translate.annotations.known import GUARDS, KNOWN, OFF, PLAIN, PREFIX, SNIPPETS
+from ingressd.control.translate.annotations.known import GUARDS, KNOWN, OFF, PLAIN, PREFIX, SNIPPETS, SWITCHES
 from ingressd.control.translate.annotations.report import report_annotations
 from ingressd.model.problem import Origin
 
@@ -24,11 +24,16 @@ def test_each_is_reported_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", sorted(OFF))
-@pytest.mark.parametrize("name", sorted(GUARDS - SNIPPETS))
-def test_a_guard_that_asks_for_nothing_closes_nothing(name: str, value: str) -> None:
+@pytest.mark.parametrize("name", sorted(SWITCHES))
+def test_a_switch_that_is_off_closes_nothing(name: str, value: str) -> None:
     report = report_annotations({PREFIX + name: value}, origin=ORIGIN)
     assert report.failed_closed == ""
     assert [problem.severity for problem in report.problems] == ["warning"]
+
+
+@pytest.mark.parametrize("name", ["auth-url", "whitelist-source-range", "auth-tls-secret", "enable-modsecurity"])
+def test_an_empty_guard_is_malformed_and_closes(name: str) -> None:
+    assert report_annotations({PREFIX + name: ""}, origin=ORIGIN).failed_closed == PREFIX + name
 
 
 @pytest.mark.parametrize(("value", "closed"), [("HTTPS", True), ("grpcs", True), ("HTTP", False), ("GRPC", False)])

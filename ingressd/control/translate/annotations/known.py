@@ -71,8 +71,28 @@ GUARDS: Final = frozenset(
 )
 """Security policies. A route whose policy is not honoured answers 503."""
 
-OFF: Final = frozenset({"", "0", "f", "F", "false", "FALSE", "False", "off"})
-"""Values with which a security policy asks for nothing."""
+SWITCHES: Final = frozenset(
+    {
+        "auth-always-set-cookie",
+        "auth-tls-pass-certificate-to-upstream",
+        "auth-tls-verify-client",
+        "enable-modsecurity",
+        "enable-owasp-core-rules",
+        "global-rate-limit",
+        "limit-connections",
+        "limit-rate",
+        "limit-rate-after",
+        "limit-rpm",
+        "limit-rps",
+        "proxy-ssl-server-name",
+        "proxy-ssl-verify",
+        "ssl-passthrough",
+    }
+)
+"""Security policies that can be switched off by value. Any other has to be taken away: an empty one is malformed."""
+
+OFF: Final = frozenset({"0", "f", "F", "false", "FALSE", "False", "off"})
+"""Values with which a switch asks for nothing."""
 
 GUARDING_VALUES: Final[dict[str, frozenset[str]]] = {"backend-protocol": frozenset({"HTTPS", "GRPCS"})}
 """Annotations of which only some values are a security policy: without TLS the upstream would get secrets in clear."""

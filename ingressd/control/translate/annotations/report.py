@@ -15,6 +15,7 @@ from ingressd.control.translate.annotations.known import (
     PLAIN,
     PREFIX,
     SNIPPETS,
+    SWITCHES,
     TRUE,
 )
 from ingressd.model.problem import Origin, Problem, Severity
@@ -69,7 +70,7 @@ def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> Ann
 def _guards(name: str, value: str) -> bool:
     if name in GUARDING_VALUES:
         return value.upper() in GUARDING_VALUES[name]
-    return name in GUARDS and value not in OFF
+    return name in GUARDS and not (name in SWITCHES and value in OFF)
 
 
 def _problem(severity: Severity, origin: Origin, reason: str, *, field: str, message: str) -> Problem:
