@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -207,9 +208,7 @@ OURS = (
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(batches)
-def test_incremental_equals_from_scratch(history: list[list[tuple[ObjectKey, Any]]]) -> None:
+def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
     store, translator = Store(), Translator()
     kept: dict[str, Any] = {}
     for batch in [[OURS], *history]:
@@ -228,3 +227,19 @@ def test_incremental_equals_from_scratch(history: list[list[tuple[ObjectKey, Any
         again = translator.translate(view, frozenset())
         assert (again.changed, again.removed) == ({}, ()), "nothing changed"
         store.accept(translation.accepted)
+
+
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+
+
+@settings(max_examples=60, **PATIENT)
+@given(batches)
+def test_incremental_equals_from_scratch(history: list[list[tuple[ObjectKey, Any]]]) -> None:
+    check(history)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, **PATIENT)
+@given(batches)
+def test_incremental_equals_from_scratch_at_length(history: list[list[tuple[ObjectKey, Any]]]) -> None:
+    check(history)
