@@ -6,6 +6,8 @@ Extensions and trailers are checked, bounded and dropped: nobody upstream reads 
 import re
 from typing import Final
 
+from ingressd.protocol.fields import FRAMING
+
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 SIZE_LINE_BYTES: Final = 1024
@@ -140,6 +142,10 @@ class ChunkedDecoder:
             raise BodyError(400, "trailers too large")
         if not _TRAILER(line):
             raise BodyError(400, "malformed trailer")
+        # RFC 9110, 6.5.1: "A sender MUST NOT generate a trailer field unless the sender knows the corresponding header
+        # field name's definition permits it"; framing never does, and some parsers act on it. A server's is dropped.
+        if self._parse_size is _STRICT and line.partition(b":")[0].lower() in FRAMING:
+            raise BodyError(400, "framing field in the trailers")
 
     def _check_unfinished(self) -> None:
         """Refuse an unfinished line that no further byte can make right, and bound it."""

@@ -192,7 +192,7 @@ def test_framing_may_not_outweigh_the_payload() -> None:
     "trailers",
     [
         b"X: a\r\n",
-        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
         b"Authorization: Bearer evil\r\nCookie: a\r\n",
         b"X-Forwarded-For: 6.6.6.6\r\n",
         b"X:\r\nY: \xc3\xa9\t\r\n",
@@ -220,6 +220,13 @@ def test_trailers_are_dropped(trailers: bytes) -> None:
 )
 def test_malformed_trailer_is_400(trailer: bytes) -> None:
     assert refused(b"5\r\nhello\r\n0\r\n" + trailer + b"\r\n") == 400
+
+
+@pytest.mark.parametrize("trailer", [b"Transfer-Encoding: chunked\r\n", b"content-LENGTH: 5\r\n"])
+def test_framing_in_trailers_is_400_in_a_request_and_dropped_in_a_response(trailer: bytes) -> None:
+    """RFC 9110, 6.5.1: trailers must not be "necessary for message framing"; llhttp and h11 refuse them too."""
+    assert refused(b"5\r\nhello\r\n0\r\nX: a\r\n" + trailer + b"\r\n") == 400
+    assert decode(b"5\r\nhello\r\n0\r\n" + trailer + b"\r\n", response=True) == b"hello"
 
 
 def test_trailers_are_bounded() -> None:
