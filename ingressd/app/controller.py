@@ -24,8 +24,11 @@ WAIT_S: Final = 0.25
 
 
 def main(arguments: list[str]) -> int:
-    """Run `controller CHANNEL TABLE NUMBER LEVEL FORMAT CONFIG FLAGS` with the inherited descriptors."""
-    _, channel_number, table_number, number, level, form, path, flags_text = arguments
+    """Run `controller CHANNEL TABLE PHASE LEVEL FORMAT CONFIG FLAGS` with the inherited descriptors.
+
+    PHASE is "first" until a configuration could be read, then "again".
+    """
+    _, channel_number, table_number, phase, level, form, path, flags_text = arguments
     log = operational_log.configure(level, form, process="controller")
     channel = socket.socket(fileno=int(channel_number))
     channel.setblocking(False)
@@ -34,7 +37,7 @@ def main(arguments: list[str]) -> int:
         os.set_inheritable(descriptor, False)
     flags: dict[str, str] = json.loads(flags_text)
     environ = dict(os.environ)  # noqa: TID251 - the entry point, from which it is passed on
-    config = _first_reading(path, environ, flags, first=number == "1", table=table)
+    config = _first_reading(path, environ, flags, first=phase == "first", table=table)
     if config is None:
         return EXIT_BAD_CONFIGURATION
     log = operational_log.configure(config.log.level, config.log.format, process="controller")

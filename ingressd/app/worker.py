@@ -302,7 +302,7 @@ async def _run(worker: int, table: SharedTable, channel: socket.socket, log: log
 
 
 def main(arguments: list[str]) -> int:
-    """Run worker INDEX with the inherited descriptors: `worker INDEX CHANNEL TABLE NUMBER LEVEL FORMAT`."""
+    """Run worker INDEX with the inherited descriptors: `worker INDEX CHANNEL TABLE PHASE LEVEL FORMAT`."""
     _, index, channel, table, _, level, form = arguments
     log = operational_log.configure(level, form, process=f"worker {index}")
     orders_channel = socket.socket(fileno=int(channel))

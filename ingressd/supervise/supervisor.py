@@ -138,7 +138,8 @@ class Supervisor:
     def _launch(self, index: int) -> None:
         ours, theirs = orders.pair()
         number = self._starts[index] = self._starts.get(index, 0) + 1
-        arguments = [str(theirs.fileno()), str(self._table.fd), str(number), *self._log_options]
+        phase = "again" if self._configured else "first"
+        arguments = [str(theirs.fileno()), str(self._table.fd), phase, *self._log_options]
         pid = self._start(index, arguments, (theirs.fileno(), self._table.fd))
         theirs.close()
         child = Child(index, number, pid=pid, channel=ours, now_s=time.monotonic())
@@ -246,8 +247,10 @@ class Supervisor:
                 received = receive_order(child.channel)
             except BlockingIOError:
                 return
-            except (OSError, OrderError) as error:
-                log.error("%s is not understood: %s", child, error)
+            except OSError:
+                # It ended with orders of ours unread.
+                received = None
+            except OrderError as error:
                 self._kill(child, f"sent what is no order: {error}")
                 received = None
             if received is None:

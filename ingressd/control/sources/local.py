@@ -175,9 +175,11 @@ class LocalSource:
     def _read(self, answers: Mapping[str, tuple[str, ...]]) -> _Reading:
         """Read until nothing moves meanwhile, so that files of one change are not read half before and half after."""
         for _ in range(_READINGS):
+            # Before it is read: a file replaced between reading and looking would count as seen for ever.
+            before = look_at(Config(path=self.config.path))
             loaded = self._load()
             config = self.config if loaded.config is None else loaded.config
-            seen = look_at(config)
+            seen = {**look_at(config), **before}
             world = build_world(loaded, config, before=self._world, manifests=self._manifests, answers=answers)
             if look_at(config) == seen:
                 break
