@@ -17,7 +17,7 @@ Wanted = tuple[tuple[str, str, int], ...]
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A listening, non-blocking socket on an IP address; "::" takes IPv4 too. Raises OSError."""
+    """A listening, non-blocking socket on an IP address; "::" takes IPv4 too. Raises OSError, OverflowError."""
     try:
         socket.inet_pton(socket.AF_INET6, host)
         family = socket.AF_INET6
@@ -32,7 +32,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
         listening.listen(BACKLOG)
         listening.setblocking(False)
-    except OSError:
+    except (OSError, OverflowError):
         listening.close()
         raise
     return listening

@@ -76,8 +76,7 @@ class Fleet:
             return self.version
         self._greatest_seen = self.version = max(self.version, self._greatest_seen) + 1
         for state in self._workers.values():
-            if not state.everything:
-                state.pending.update(changed, gone)
+            state.pending.update(changed, gone)
         return self.version
 
     def next(self, worker: Worker) -> Sending | None:
