@@ -1,0 +1,205 @@
+"""The loop: nothing before every source is complete, statuses after acknowledgement, sockets before deltas."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from ingressd.control.objects.event import ObjectEvent, ObjectKey, Position
+from ingressd.control.objects.static import ProcessSettings, StaticEndpoint, StaticListener, StaticRoute, StaticUpstream
+from ingressd.control.pipeline.pipeline import LONGEST_PAUSE_S, Pipeline
+from ingressd.control.pipeline.places import Places, key_of_origin
+from ingressd.control.pipeline.problems import ProblemBoard
+from ingressd.control.pipeline.publisher import Publisher
+from ingressd.control.pipeline.slots import Slots
+from ingressd.control.sources.batch import SourceBatch
+from ingressd.ipc import orders
+from ingressd.model.problem import Origin, Problem
+from ingressd.observe.shared_table import SharedTable
+from ingressd.observe.totals import Totals
+
+
+class Spans:
+    def translated(self, seconds: float) -> None:
+        pass
+
+    def published(self, seconds: float) -> None:
+        pass
+
+
+class Stage:
+    def __init__(self, table: SharedTable, sources=("local",)) -> None:
+        self.now_s = 100.0
+        self.told = []
+        publisher = Publisher(
+            slots=Slots(table, self.clock),
+            totals=Totals(),
+            clock=self.clock,
+            applied=lambda *_: None,
+            acknowledged=lambda version: self.pipeline.acknowledged(version),
+        )
+        self.pipeline = Pipeline(
+            sources,
+            publisher=publisher,
+            board=ProblemBoard(logging.getLogger("test.pipeline")),
+            places=lambda store: Places(store.position, lambda position, field: (position.file, 7)),
+            tell=self.told.append,
+            clock=self.clock,
+            spans=Spans(),
+            own={},
+        )
+
+    def clock(self) -> float:
+        return self.now_s
+
+    @property
+    def version(self) -> int:
+        return self.pipeline.publisher.fleet.version
+
+
+@pytest.fixture
+def table():
+    table = SharedTable.create(1)
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def stage(table):
+    return Stage(table)
+
+
+def event(value, kind=None, name="") -> ObjectEvent:
+    kind = kind or type(value).__name__
+    return ObjectEvent(ObjectKey(kind, "", name or value.name), value, Position("/x.yaml", 1))
+
+
+LISTENER = StaticListener("http", "127.0.0.1", 8080, "HTTP")
+SETTINGS = event(ProcessSettings(values={"shutdown-grace-period": "3"}), name="settings")
+API = StaticUpstream("api", (StaticEndpoint("127.0.0.1", 80, addresses=("127.0.0.1",)),))
+ROUTE = StaticRoute("a.test", "/", "Prefix", "api")
+
+
+def route_event(route=ROUTE) -> ObjectEvent:
+    return event(route, name=f"Prefix {route.host}{route.path}")
+
+
+def test_nothing_goes_out_before_every_source_is_complete(table):
+    stage = Stage(table, ("local", "cluster"))
+    stage.pipeline.take([SourceBatch("local", (event(LISTENER),))])
+    stage.pipeline.take([SourceBatch("cluster", (event(API),), complete=False)])
+    assert (stage.version, stage.told) == (0, [])
+    stage.pipeline.take([SourceBatch("cluster", (route_event(),))])
+    assert stage.version == 1
+    assert "host/a.test" in stage.pipeline.publisher.fleet.units
+
+
+def test_an_empty_world_is_a_version_too(stage):
+    stage.pipeline.take([SourceBatch("local")])
+    assert stage.version == 1
+
+
+def test_sockets_and_drain_are_ordered_before_workers_hear(stage):
+    stage.pipeline.take([SourceBatch("local", (event(LISTENER), SETTINGS))])
+    listeners, policy = stage.told
+    assert (listeners.op, listeners.listeners) == (orders.LISTENERS, (("http", "127.0.0.1", 8080),))
+    assert (policy.op, policy.grace_s, policy.timeout_s) == (orders.POLICY, 3.0, 240.0)
+    stage.told.clear()
+    stage.pipeline.take([SourceBatch("local", (event(API), route_event()))])
+    assert stage.told == []
+    gone = ObjectEvent(ObjectKey("StaticListener", "", "http"), None)
+    stage.pipeline.take([SourceBatch("local", (gone,))])
+    assert [order.listeners for order in stage.told] == [()]
+
+
+def test_a_batch_that_changes_nothing_publishes_nothing(stage):
+    stage.pipeline.take([SourceBatch("local", (event(API), route_event()))])
+    stage.pipeline.take([SourceBatch("local", (event(API), route_event()))])
+    assert stage.version == 1
+
+
+def test_a_listener_that_is_not_bound_is_a_problem_until_it_is(stage):
+    stage.pipeline.take([SourceBatch("local", (event(LISTENER),))])
+    stage.pipeline.bound("http", "Address already in use")
+    (problem,) = stage.pipeline.board.all()
+    assert (problem.reason, problem.field, problem.message) == ("NotBound", "http", "Address already in use")
+    assert stage.pipeline.listeners()[0][1] == "Address already in use"
+    stage.pipeline.bound("http", "")
+    assert stage.pipeline.board.all() == []
+
+
+def test_problems_of_translation_say_where(stage):
+    missing = StaticRoute("b.test", "/", "Prefix", "nowhere")
+    stage.pipeline.take([SourceBatch("local", (route_event(missing),))])
+    (problem,) = stage.pipeline.board.all()
+    assert (problem.file, problem.line) == ("/x.yaml", 7)
+
+
+def test_statuses_are_true_only_when_every_worker_serves_them(stage, monkeypatch):
+    key = ObjectKey("Ingress", "default", "a")
+    translate = stage.pipeline._translator.translate
+    monkeypatch.setattr(
+        stage.pipeline._translator, "translate", lambda *args: translate(*args)._replace(statuses={key: {"x": 1}})
+    )
+    fleet = stage.pipeline.publisher.fleet
+    fleet.add((0, 1), 0)
+    stage.pipeline.take([SourceBatch("local", (event(API), route_event()))])
+    assert stage.pipeline.statuses() == {}
+    fleet.next((0, 1))
+    fleet.acknowledge((0, 1), 1)
+    stage.pipeline.acknowledged(1)
+    assert stage.pipeline.statuses() == {key: {"x": 1}}
+
+
+def test_the_first_change_after_a_rest_goes_at_once_and_a_burst_is_gathered(stage):
+    async def body():
+        taken = []
+        stage.pipeline.take = lambda batches: taken.append(len(list(batches)))
+        loop = asyncio.create_task(stage.pipeline.run())
+        batches = [SourceBatch("local", (event(API),)) for _ in range(4)]
+        await stage.pipeline.batches.put(batches[0])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert taken == [1]
+        stage.pipeline._published_at_s = stage.now_s
+        for batch in batches[1:]:
+            await stage.pipeline.batches.put(batch)
+        await asyncio.sleep(LONGEST_PAUSE_S)
+        assert taken == [1, 3]
+        loop.cancel()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("origin", "key"),
+    [
+        (Origin("Ingress", "shop", "a", "spec"), ObjectKey("Ingress", "shop", "a")),
+        (Origin("Config", "", "routes", "Prefix a/"), ObjectKey("StaticRoute", "", "Prefix a/")),
+        (Origin("Config", "", "upstreams", "api"), ObjectKey("StaticUpstream", "", "api")),
+        (Origin("Config", "", "tls", "a.crt"), ObjectKey("StaticTls", "", "a.crt")),
+        (Origin("Config", "", "flags"), ObjectKey("Flags", "", "flags")),
+        (Origin("Config", "", "settings"), ObjectKey("ProcessSettings", "", "settings")),
+    ],
+)
+def test_an_origin_leads_back_to_its_object(origin, key):
+    assert key_of_origin(origin) == key
+
+
+def test_a_place_is_looked_up_once_and_one_that_is_known_stays():
+    looked = []
+
+    def locate(position, field):
+        looked.append(field)
+        return position.file, 3
+
+    places = Places(lambda key: Position("/a.yaml") if key.name == "a" else None, locate)
+    problem = Problem("error", Origin("Ingress", "n", "a"), "Bad", "spec", "no")
+    other = Problem("error", Origin("Ingress", "n", "elsewhere"), "Bad", "spec", "no")
+    placed = Problem("error", Origin("Ingress", "n", "a"), "Bad", "spec", "no", "/b.yaml", 9)
+    for _ in range(2):
+        found = places.add([problem, other, placed])
+        assert [(one.file, one.line) for one in found] == [("/a.yaml", 3), ("", 0), ("/b.yaml", 9)]
+    assert looked == ["spec"]
