@@ -8,7 +8,39 @@ import os
 from setuptools import Extension, setup
 
 HOT = [
+    "ingressd/filters/gzip.py",
+    "ingressd/filters/hsts.py",
+    "ingressd/filters/request_headers.py",
+    "ingressd/filters/response_headers.py",
+    "ingressd/filters/ssl_redirect.py",
+    "ingressd/observe/access_log.py",
+    "ingressd/observe/access_log_format.py",
+    "ingressd/observe/counters.py",
+    "ingressd/protocol/chunked.py",
+    "ingressd/protocol/fields.py",
     "ingressd/protocol/h1.py",
+    "ingressd/protocol/limits.py",
+    "ingressd/proxy/http/client.py",
+    "ingressd/proxy/http/downstream.py",
+    "ingressd/proxy/http/exchange.py",
+    "ingressd/proxy/http/retry.py",
+    "ingressd/proxy/listener/acceptor.py",
+    "ingressd/proxy/routing/normalise.py",
+    "ingressd/proxy/routing/table.py",
+    "ingressd/proxy/runtime/forwarded.py",
+    "ingressd/proxy/runtime/runtime.py",
+    "ingressd/proxy/runtime/wheel.py",
+    "ingressd/proxy/runtime/worker.py",
+    "ingressd/proxy/tls/server.py",
+    "ingressd/proxy/tls/transport.py",
+    "ingressd/proxy/upstream/balancers/base.py",
+    "ingressd/proxy/upstream/balancers/round_robin.py",
+    "ingressd/proxy/upstream/budget.py",
+    "ingressd/proxy/upstream/connection.py",
+    "ingressd/proxy/upstream/endpoint.py",
+    "ingressd/proxy/upstream/group.py",
+    "ingressd/proxy/upstream/outbox.py",
+    "ingressd/proxy/upstream/pool.py",
 ]
 
 
@@ -24,7 +56,9 @@ def extensions() -> list[Extension]:
         for path in HOT
         if os.path.exists(path)
     ]
-    return cythonize(modules, language_level=3, build_dir="build/cython")
+    # Types are in the .pxd files beside the sources: an annotation `int` there would mean a Python object.
+    directives = {"annotation_typing": False}
+    return cythonize(modules, language_level=3, build_dir="build/cython", compiler_directives=directives)
 
 
 setup(ext_modules=extensions())

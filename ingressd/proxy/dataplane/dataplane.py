@@ -200,6 +200,7 @@ class Dataplane:
             group = UpstreamGroup(
                 unit,
                 share=self._share,
+                outbox=self._worker.outbox,
                 contexts=self._contexts,
                 rng=self._random,
                 own_column=self._worker.column,

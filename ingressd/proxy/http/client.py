@@ -6,7 +6,6 @@ the connection is not read until that has gone on.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from math import inf
@@ -15,6 +14,7 @@ from typing import Any, Final
 from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
 from ingressd.protocol.h1 import HeadError, RequestHead, find_head_end, parse_request_head
 from ingressd.proxy.http.answers import PAGES, status_line
+from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
 from ingressd.proxy.http.exchange import Exchange
 from ingressd.proxy.runtime.runtime import MIN_BODY_RATE_BYTES_PER_S
 from ingressd.proxy.runtime.worker import Worker
@@ -31,6 +31,7 @@ LINGER: Final = 4
 """The last answer is out, we have said that we write no more, and read what the client still sends."""
 CLOSED: Final = 5
 
+END_OF_HEAD: Final = b"\r\n\r\n"
 HIGH_WATER_BYTES: Final = 65536
 LINGER_S: Final = 2.0
 PROBE_AFTER_S: Final = 0.5
@@ -41,7 +42,7 @@ PROCESSING: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-class ClientConnection(asyncio.BufferedProtocol):
+class ClientConnection(Downstream):
     """One connection of a client, plain or over TLS: the transport decides."""
 
     __slots__ = (
@@ -58,20 +59,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_reading_paused",
         "_scanned",
         "_served",
-        "bytes_sent",
-        "deadline_s",
-        "head_bytes_sent",
         "listener",
-        "peer_ip",
         "peer_port",
         "phase",
-        "port",
-        "tls",
-        "transport",
-        "wheel_at_s",
-        "wheel_slot",
-        "worker",
-        "writing_paused",
     )
 
     def __init__(self, worker: Worker, *, listener: str, port: bytes, tls: bool) -> None:
@@ -119,7 +109,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         worker = self.worker
         worker.clients.add(self)
         worker.counters.connections += 1
-        self.set_deadline(worker.clock() + worker.current.process.client_header_timeout_s)
+        self.set_deadline(worker.clock() + worker.current.head_timeout_s)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.worker.buffer
@@ -201,10 +191,12 @@ class ClientConnection(asyncio.BufferedProtocol):
         worker = self.worker
         runtime = worker.current
         try:
-            end = find_head_end(data, 0, scanned=self._scanned, limits=runtime.limits)
-            if end < 0:
-                self._unfinished_head(data)
-                return
+            end = data.find(END_OF_HEAD) + 4
+            if end < 5:  # Not there, or nothing before it: whoever knows the grammar decides.
+                end = find_head_end(data, 0, scanned=self._scanned, limits=runtime.limits)
+                if end < 0:
+                    self._unfinished_head(data)
+                    return
             head = parse_request_head(bytes(data[:end]), runtime.limits)
         except HeadError as error:
             self._scanned = 0
@@ -249,8 +241,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._pending is None:
             self._pending = data if isinstance(data, bytearray) else bytearray(data)
             if not self._scanned:
-                process = self.worker.current.process
-                self.set_deadline(self.worker.clock() + process.client_header_timeout_s)
+                self.set_deadline(self.worker.clock() + self.worker.current.head_timeout_s)
         self._scanned = len(data)
 
     def _refuse_head(self, error: HeadError) -> None:
@@ -322,37 +313,22 @@ class ClientConnection(asyncio.BufferedProtocol):
         """A 1xx of the upstream."""
         self._write(message)
 
-    def write_head(
-        self,
-        head: RequestHead | None,
-        start: bytes,
-        *,
-        length: int | None,
-        bodiless: bool,
-        body: bytes,
-        end: bool,
-        close: bool = False,
-    ) -> None:
-        """Write the head of an answer, with what there is of its body in the same write.
-
-        `start` is the status line and the header lines, each with its CRLF, without framing and connection; `length` is
-        that of the body, None when unknown; `bodiless` says that by status or method no body follows whatever the
-        length. The connection is kept afterwards only if the client wants it and has sent the whole request.
-        """
+    def write_head(self, head: RequestHead | None, start: bytes, length: int, body: bytes, flags: int) -> None:
+        """As in `Downstream`. The connection is kept only if the client wants it and has sent the whole request."""
         worker = self.worker
         keep = (
             head is not None
             and head.keep_alive
-            and not close
+            and not flags & CLOSE
             and self.phase == WAIT
             and not worker.draining
             and not self._eof
-            and self._served < worker.current.process.keep_alive_requests
+            and self._served < worker.current.keep_alive_requests
         )
-        if length is not None:
+        if length >= 0:
             framing = b"Content-Length: %d\r\n" % length
             chunked = False
-        elif bodiless:
+        elif flags & BODILESS:
             framing = b""
             chunked = False
         elif head is not None and head.version >= 11:
@@ -360,7 +336,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             chunked = True
             if body:
                 body = chunk(body)
-            if end:
+            if flags & END:
                 body += LAST_CHUNK
         else:
             framing = b""
@@ -374,7 +350,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._chunked_answer = chunked
         self.head_bytes_sent = len(start) + len(framing) + 2
         self._write(start + framing + b"\r\n" + body)
-        if end:
+        if flags & END:
             self._answered()
 
     def write_body(self, data: bytes, end: bool) -> None:
@@ -407,6 +383,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def end_tunnel(self) -> None:
         """The upstream will send no more."""
         if self.phase == TUNNEL and not self._eof and self.transport.can_write_eof():
+            self.worker.outbox.flush()
             self.transport.write_eof()
         else:
             self._close()
@@ -419,7 +396,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _write(self, data: bytes) -> None:
         if self.phase != CLOSED:
             self.bytes_sent += len(data)
-            self.transport.write(data)
+            self.worker.outbox.write(self.transport, data)
 
     def refuse(self, status: int, lines: bytes, *, body: bytes | None, close: bool, head: RequestHead | None) -> None:
         """Write one of our own answers. `close` ends the connection behind it."""
@@ -427,17 +404,19 @@ class ClientConnection(asyncio.BufferedProtocol):
             body = PAGES.get(status, b"")
             lines += b"Content-Type: text/html\r\n"
         length = len(body)
-        bodiless = head is not None and head.method == b"HEAD"
+        flags = END | CLOSE if close else END
+        if head is not None and head.method == b"HEAD":
+            flags |= BODILESS
+            body = b""
         start = status_line(status) + self.worker.date_line + lines
-        self.write_head(
-            head, start, length=length, bodiless=bodiless, body=b"" if bodiless else body, end=True, close=close
-        )
+        self.write_head(head, start, length, body, flags)
 
     def _answered(self) -> None:
         """The answer is out: on to the next request, or to the end."""
         exchange, self._exchange = self._exchange, None
+        now = self.worker.clock()
         if exchange is not None:
-            exchange.finish()
+            exchange.finish(now)
         self._decoder = None
         if self.phase == CLOSED:
             return
@@ -446,13 +425,12 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self.phase = HEAD
         if self._pending:
-            process = self.worker.current.process
-            self.set_deadline(self.worker.clock() + process.client_header_timeout_s)
+            self.set_deadline(now + self.worker.current.head_timeout_s)
             self._pump()
         else:
             if self._reading_paused:
                 self.resume_reading()
-            self.set_deadline(self.worker.clock() + self.worker.current.process.keep_alive_s)
+            self.set_deadline(now + self.worker.current.keep_alive_s)
 
     # ------------------------------------------------------------------------------------------------ ends
     def set_deadline(self, at_s: float) -> None:
@@ -491,7 +469,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._body_window_s = now
         self._body_window_bytes = 0
-        self.set_deadline(now + self.worker.current.process.client_body_timeout_s)
+        self.set_deadline(now + self.worker.current.body_timeout_s)
 
     def close_if_idle(self) -> bool:
         """Close a connection that waits for a request of which nothing has arrived. For the drain."""
@@ -529,6 +507,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.phase = LINGER
         if self._reading_paused:
             self.resume_reading()
+        self.worker.outbox.flush()
         self.transport.write_eof()
         self.set_deadline(self.worker.clock() + LINGER_S)
 
@@ -536,6 +515,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self.phase != CLOSED:
             self.phase = CLOSED
             self._forget()
+            self.worker.outbox.flush()
             self.transport.close()
 
     def _forget(self) -> None:

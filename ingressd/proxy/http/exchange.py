@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ingressd.filters.base import Answer
 from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
@@ -17,16 +17,14 @@ from ingressd.protocol.fields import DATE, STRICT_TRANSPORT_SECURITY
 from ingressd.protocol.h1 import NO_BODY, RequestHead, ResponseHead
 from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.answers import status_line
+from ingressd.proxy.http.downstream import BODILESS, END, UNKNOWN_LENGTH, Downstream
 from ingressd.proxy.http.errors import CLIENT_GONE, STATUS
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES, may_retry
-from ingressd.proxy.routing.normalise import normalise_host, normalise_path
+from ingressd.proxy.routing.normalise import normalise_path
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
-from ingressd.proxy.upstream.connection import UpstreamConnection
+from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
-
-if TYPE_CHECKING:
-    from ingressd.proxy.http.client import ClientConnection
 
 CLIENT_SEND_TIMEOUT_S: Final = 60.0
 """nginx's `send_timeout`: a client that takes nothing for this long is gone."""
@@ -42,7 +40,7 @@ RETRY_STATUSES: Final = {
 }
 
 
-class Exchange:
+class Exchange(ResponseHandler):
     """The state of one exchange; made for every request, so plain slots."""
 
     __slots__ = (
@@ -81,7 +79,7 @@ class Exchange:
         "worker",
     )
 
-    def __init__(self, client: ClientConnection, runtime: Runtime, head: RequestHead | None, now: float) -> None:
+    def __init__(self, client: Downstream, runtime: Runtime, head: RequestHead | None, now: float) -> None:
         self.client = client
         self.worker = client.worker
         self.runtime = runtime
@@ -136,7 +134,7 @@ class Exchange:
         self._request_ended = ended
         forwarded = self.forwarded = runtime.forwarder.forward(head, client.peer_ip, client.tls, client.port)
         try:
-            host = self.host = normalise_host(head.host)
+            host = self.host = runtime.host_of(head.host)
             path = self.path = normalise_path(head.path)
         except ValueError as error:
             self.refuse(400, str(error), close=True)
@@ -145,8 +143,8 @@ class Exchange:
         if route is None:
             self._unrouted()
             return
-        if route.policy.failed_closed is not None:
-            self.refuse(503, f"security policy cannot be read: {route.policy.failed_closed}")
+        if route.failed_closed is not None:
+            self.refuse(503, f"security policy cannot be read: {route.failed_closed}")
             return
         for request_filter in route.request_filters:
             answer = request_filter.on_request(forwarded)
@@ -172,7 +170,7 @@ class Exchange:
             self._body_seen = len(payload)
             if head.expect_continue and not payload:
                 client.write_continue()
-        self._attempt()
+        self._attempt(self.started_s)
 
     def _unrouted(self) -> None:
         if self.path == self.runtime.health_path:
@@ -183,7 +181,7 @@ class Exchange:
     def _upgrade(self, head: RequestHead, route: CompiledRoute) -> bytes | None:
         """The header lines that ask the upstream for an upgrade: none, or None when the request was refused."""
         token = head.upgrade
-        if token is None or head.version < 11 or token.decode("latin-1") not in route.policy.upgrades:
+        if token is None or head.version < 11 or token not in route.upgrades:
             return b""
         if head.content_length or head.chunked:
             # RFC 9110 section 7.8: the body belongs to the old protocol; nobody sends one, attackers do.
@@ -255,14 +253,13 @@ class Exchange:
         return self._replay_bytes <= REPLAY_BYTES
 
     # ------------------------------------------------------------------------------------------------ attempts
-    def _attempt(self) -> None:
+    def _attempt(self, now: float) -> None:
         """Send the request to the next endpoint: over a pooled connection if there is one, else over a new one."""
         route = self.route
         head = self.head
         if route is None or route.group is None or head is None:
             return
         group = route.group
-        now = self.worker.clock()
         endpoint = self._next_endpoint(now)
         if endpoint is None:
             self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
@@ -283,7 +280,7 @@ class Exchange:
                 self._send(connection, now)
                 return
         self.worker.counters.pool_opened += 1
-        self.client.set_deadline(now + route.policy.connect_timeout_s)
+        self.client.set_deadline(now + route.connect_timeout_s)
         self._connect = self.worker.loop.create_task(self._open(endpoint, server_name, now), name="upstream connect")
 
     def _next_endpoint(self, now: float) -> EndpointState | None:
@@ -384,7 +381,7 @@ class Exchange:
         if ended:
             client.set_deadline(now + route.read_timeout_s)
         else:
-            client.set_deadline(now + self.runtime.process.client_body_timeout_s)
+            client.set_deadline(now + self.runtime.body_timeout_s)
         connection.send(self, head.method, message, ended)
 
     # ------------------------------------------------------------------------------------------------ failures
@@ -411,14 +408,14 @@ class Exchange:
         if self.tunnelling:
             self.error = reason
             self.client.close_tunnel()
-            self.finish()
+            self.finish(self.worker.clock())
             return
         if self.answering:
             self._cut(reason)
             return
         if self._retry(failure):
             self.worker.counters.retries += 1
-            self._attempt()
+            self._attempt(self.worker.clock())
             return
         self.refuse(STATUS[failure], reason, close=not self._request_ended)
 
@@ -490,7 +487,7 @@ class Exchange:
         self.error = reason
         self._abandon_upstream()
         self.client.truncate(self.framed)
-        self.finish()
+        self.finish(self.worker.clock())
 
     def on_client_gone(self) -> None:
         """The client's connection is lost: nobody is left to answer."""
@@ -499,7 +496,7 @@ class Exchange:
             if not self.answering:
                 self.status = CLIENT_GONE
             self.error = self.error or "client closed the connection"
-        self.finish()
+        self.finish(self.worker.clock())
 
     def on_deadline(self, now: float) -> None:
         """Nothing has moved for too long, and it is not the request's body that is missing."""
@@ -513,7 +510,7 @@ class Exchange:
             self.error = "client reads too slowly"
             self._abandon_upstream()
             client.abort()
-            self.finish()
+            self.finish(self.worker.clock())
             return
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -554,25 +551,27 @@ class Exchange:
         self.status = status
         self.answering = True
         self._response = response
-        length = response.content_length
-        bodiless = response.framing == NO_BODY
+        length = response.content_length if response.content_length is not None else UNKNOWN_LENGTH
+        flags = END if end else 0
+        if response.framing == NO_BODY:
+            flags |= BODILESS
         if route.response_filters:
             for response_filter in route.response_filters:
                 transform = response_filter.on_response(self.forwarded, response)
-                if transform is not None and not bodiless:
+                if transform is not None and not flags & BODILESS:
                     self._transform = transform
             if self._transform is not None:
-                length = None
+                length = UNKNOWN_LENGTH
                 body = self._transform.feed(body)
                 if end:
                     body += self._transform.finish()
-        self.framed = length is not None or bodiless or head.version >= 11
+        self.framed = length >= 0 or flags & BODILESS != 0 or head.version >= 11
         start = self._response_start(response)
         if end:
             self._release(connection, now)
         else:
             client.set_deadline(now + route.read_timeout_s)
-        client.write_head(head, start, length=length, bodiless=bodiless, body=body, end=end)
+        client.write_head(head, start, length, body, flags)
 
     def _retry_status(self, status: int, connection: UpstreamConnection, end: bool, now: float) -> bool:
         route = self.route
@@ -590,7 +589,7 @@ class Exchange:
         if endpoint is not None:
             self._tried = [*(self._tried or ()), endpoint]
         self.worker.counters.retries += 1
-        self._attempt()
+        self._attempt(now)
         return True
 
     def _response_start(self, response: ResponseHead) -> bytes:
@@ -652,7 +651,7 @@ class Exchange:
         client = self.client
         client.resume_reading()
         if not self._request_ended:
-            client.set_deadline(self.worker.clock() + self.runtime.process.client_body_timeout_s)
+            client.set_deadline(self.worker.clock() + self.runtime.body_timeout_s)
 
     def on_client_paused(self) -> None:
         """The client takes the answer slower than the endpoint sends it."""
@@ -697,7 +696,7 @@ class Exchange:
         self.bytes_received += len(data)
         self._touch()
         if self._connection is not None:
-            self._connection.transport.write(data)
+            self._connection.write_tunnel(data)
 
     def on_client_tunnel_end(self) -> None:
         """The client will send no more opaque bytes."""
@@ -718,16 +717,15 @@ class Exchange:
         self.error = "tunnel was idle too long"
         self._abandon_upstream()
         self.client.abort()
-        self.finish()
+        self.finish(self.worker.clock())
 
     # ------------------------------------------------------------------------------------------------ the end
-    def finish(self) -> None:
+    def finish(self, now: float) -> None:
         """Count and log, once."""
         status = self.status
         if status < 0:
             return
         self.status = -1
-        now = self.worker.clock()
         duration_s = now - self.started_s
         route = self.route
         head = self.head

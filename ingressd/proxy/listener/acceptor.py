@@ -92,13 +92,13 @@ class Acceptor:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, protocol: asyncio.BaseProtocol, sock: socket.socket) -> None:
+    async def _connect(self, protocol: Any, sock: socket.socket) -> None:
         try:
             await self.worker.loop.connect_accepted_socket(lambda: protocol, sock)
         except OSError:
             sock.close()  # The client was gone before we looked.
 
-    def _protocol(self) -> asyncio.BaseProtocol:
+    def _protocol(self) -> Any:
         worker = self.worker
         if self.listener.protocol == "HTTP":
             return ClientConnection(worker, listener=self.listener.name, port=self._port, tls=False)

@@ -8,11 +8,14 @@ from ingressd.filters.base import RequestFilter, ResponseFilter
 from ingressd.filters.registry import compile_filters
 from ingressd.model.units import ProcessPolicy, Route, RoutePolicy
 from ingressd.observe.counters import RouteSeries
-from ingressd.protocol.h1 import HeadLimits
+from ingressd.protocol.limits import HeadLimits
+from ingressd.proxy.routing.normalise import normalise_host
 from ingressd.proxy.routing.table import RouteTable
 from ingressd.proxy.runtime.forwarded import Forwarder
 from ingressd.proxy.upstream.group import UpstreamGroup
 
+HOSTS: Final = 4096
+HOST_BYTES: Final = 255
 MIN_BODY_RATE_BYTES_PER_S: Final = 500
 """A client that sends its body slower than this over a whole `client-body-timeout` is answered 408."""
 
@@ -22,6 +25,8 @@ class CompiledRoute:
 
     __slots__ = (
         "body_bytes",
+        "connect_timeout_s",
+        "failed_closed",
         "group",
         "label",
         "log",
@@ -31,6 +36,7 @@ class CompiledRoute:
         "response_filters",
         "route",
         "series",
+        "upgrades",
         "upstream_name",
     )
 
@@ -48,7 +54,10 @@ class CompiledRoute:
         self.group = group
         self.series = series
         self.body_bytes = policy.body_bytes
+        self.connect_timeout_s = policy.connect_timeout_s
+        self.failed_closed = policy.failed_closed
         self.read_timeout_s = policy.read_timeout_s
+        self.upgrades = frozenset(token.encode("ascii") for token in policy.upgrades)
         self.log = policy.access_log and process.access_log.path != ""
         origin = route.origin
         self.label = f"{origin.kind}/{origin.namespace}/{origin.name}" if origin.namespace else _static_label(route)
@@ -65,8 +74,13 @@ class Runtime:
     """One version of the configuration, compiled. Replaced whole, by one assignment."""
 
     __slots__ = (
+        "body_timeout_s",
         "forwarder",
+        "head_timeout_s",
         "health_path",
+        "hosts",
+        "keep_alive_requests",
+        "keep_alive_s",
         "limits",
         "own_filters",
         "process",
@@ -91,6 +105,23 @@ class Runtime:
         self.response_limits = response_limits(process)
         _, self.own_filters = compile_filters(process, RoutePolicy(), None)
         self.health_path = process.health_path.encode("ascii")
+        self.head_timeout_s = process.client_header_timeout_s
+        self.body_timeout_s = process.client_body_timeout_s
+        self.keep_alive_s = process.keep_alive_s
+        self.keep_alive_requests = process.keep_alive_requests
+        self.hosts: dict[bytes, bytes] = {}
+        """Hosts as clients spell them to their normal form; cleared when full."""
+
+    def host_of(self, raw: bytes) -> bytes:
+        """The normal form of a host, remembered. Raises ValueError for what is no host."""
+        host = self.hosts.get(raw)
+        if host is None:
+            host = normalise_host(raw)
+            if len(raw) <= HOST_BYTES:
+                if len(self.hosts) >= HOSTS:
+                    self.hosts.clear()
+                self.hosts[raw] = host
+        return host
 
     def with_table(self, version: int, table: RouteTable[CompiledRoute]) -> Runtime:
         """The next version under the same process policy: what is compiled from that, caches included, is kept."""
@@ -103,6 +134,11 @@ class Runtime:
         runtime.response_limits = self.response_limits
         runtime.own_filters = self.own_filters
         runtime.health_path = self.health_path
+        runtime.head_timeout_s = self.head_timeout_s
+        runtime.body_timeout_s = self.body_timeout_s
+        runtime.keep_alive_s = self.keep_alive_s
+        runtime.keep_alive_requests = self.keep_alive_requests
+        runtime.hosts = self.hosts
         return runtime
 
 

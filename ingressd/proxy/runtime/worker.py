@@ -11,6 +11,7 @@ from ingressd.observe.access_log import AccessLogWriter
 from ingressd.observe.counters import WorkerCounters
 from ingressd.proxy.runtime.runtime import Runtime
 from ingressd.proxy.runtime.wheel import TimerWheel
+from ingressd.proxy.upstream.outbox import Outbox
 
 READ_BUFFER_BYTES: Final = 65536
 """What one read may bring, and so what is held of a peer at most in one turn; shared by all connections of a worker."""
@@ -30,6 +31,7 @@ class Worker:
         "date_line",
         "draining",
         "loop",
+        "outbox",
         "random",
         "wall_offset_s",
         "wheel",
@@ -47,6 +49,7 @@ class Worker:
         random: Random,
     ) -> None:
         self.loop = loop
+        self.outbox = Outbox(loop)
         self.clock = clock
         self.counters = counters
         self.column = column

@@ -6,8 +6,7 @@ receives data it did not ask for must not take it for the answer to a later requ
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ingressd.protocol.chunked import BodyError, ChunkedDecoder
 from ingressd.protocol.h1 import (
@@ -21,6 +20,7 @@ from ingressd.protocol.h1 import (
     parse_response_head,
 )
 from ingressd.proxy.upstream.failure import Failure
+from ingressd.proxy.upstream.outbox import Outbox
 
 IDLE: Final = 0
 AWAIT_HEAD: Final = 1
@@ -31,41 +31,53 @@ CLOSED: Final = 4
 MAX_INTERIM_RESPONSES: Final = 64
 """A flood of 1xx is a fault of the upstream, not something to relay without end."""
 
+END_OF_HEAD: Final = b"\r\n\r\n"
 HIGH_WATER_BYTES: Final = 65536
 
 
-class ResponseHandler(Protocol):
+class ResponseHandler:
     """What an exchange offers to the connection that carries its request."""
+
+    __slots__ = ()
 
     def on_interim(self, connection: UpstreamConnection, head: ResponseHead) -> None:
         """A 1xx other than 100 and 101."""
+        raise NotImplementedError
 
     def on_response(self, connection: UpstreamConnection, head: ResponseHead, body: bytes, end: bool) -> None:
         """The head of the final response with what came of its body."""
+        raise NotImplementedError
 
     def on_response_body(self, connection: UpstreamConnection, body: bytes, end: bool) -> None:
         """More of the body, decoded."""
+        raise NotImplementedError
 
     def on_upgrade(self, connection: UpstreamConnection, head: ResponseHead, data: bytes) -> None:
         """A 101; from here on bytes are opaque and come through `on_tunnel`."""
+        raise NotImplementedError
 
     def on_tunnel(self, data: bytes) -> None:
         """Opaque bytes after a 101."""
+        raise NotImplementedError
 
     def on_tunnel_end(self) -> None:
         """The endpoint will send no more opaque bytes."""
+        raise NotImplementedError
 
     def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
         """The attempt failed; the connection is closed."""
+        raise NotImplementedError
 
     def on_upstream_paused(self) -> None:
         """The endpoint reads slower than we write: stop reading the client."""
+        raise NotImplementedError
 
     def on_upstream_resumed(self) -> None:
         """The endpoint caught up."""
+        raise NotImplementedError
 
 
-class UpstreamConnection(asyncio.BufferedProtocol):
+class UpstreamConnection:
     """A connection and the state of the one message on it."""
 
     __slots__ = (
@@ -78,6 +90,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_limits",
         "_loop",
         "_method",
+        "_outbox",
         "_poisoned",
         "_reading_paused",
         "_request_ended",
@@ -93,8 +106,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "transport",
     )
 
-    def __init__(self, buffer: memoryview, limits: HeadLimits, server_name: str, opened_s: float) -> None:
+    def __init__(
+        self, buffer: memoryview, outbox: Outbox, *, limits: HeadLimits, server_name: str, opened_s: float
+    ) -> None:
         self._buffer = buffer
+        self._outbox = outbox
         self._limits = limits
         self.server_name = server_name
         self.opened_s = opened_s
@@ -130,14 +146,19 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._method = method
         self._request_ended = end
         self._interims = 0
-        self.transport.write(message)
+        self._outbox.write(self.transport, message)
 
     def send_body(self, data: bytes, end: bool) -> None:
         """Write more of the request's body, already framed."""
         if end:
             self._request_ended = True
         if data and self.state != CLOSED:
-            self.transport.write(data)
+            self._outbox.write(self.transport, data)
+
+    def write_tunnel(self, data: bytes) -> None:
+        """Write opaque bytes after a 101."""
+        if self.state == TUNNEL:
+            self._outbox.write(self.transport, data)
 
     # ------------------------------------------------------------------------------------------------ asyncio
     def connection_made(self, transport: Any) -> None:
@@ -199,11 +220,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         start = 0
         while True:
             try:
-                end = find_head_end(data, start, scanned=self._scanned, limits=self._limits, response=True)
-                if end < 0:
-                    self._held = data[start:] if start else data
-                    self._scanned = len(self._held)
-                    return
+                end = data.find(END_OF_HEAD, start) + 4
+                if end < start + 5:  # Not there, or nothing before it: whoever knows the grammar decides.
+                    end = find_head_end(data, start, scanned=self._scanned, limits=self._limits, response=True)
+                    if end < 0:
+                        self._held = data[start:] if start else data
+                        self._scanned = len(self._held)
+                        return
                 self._scanned = 0
                 head = parse_response_head(data[start:end], method=self._method, limits=self._limits)
             except HeadError as error:
@@ -363,6 +386,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def finish_tunnel(self) -> None:
         """No more bytes will come from the client."""
         if self.state == TUNNEL and self.transport.can_write_eof():
+            self._outbox.flush()
             self.transport.write_eof()
 
     def _lost(self, exc: Exception | None) -> None:

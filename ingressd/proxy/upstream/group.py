@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from ingressd.model.units import Endpoint, Upstream
 from ingressd.protocol.h1 import HeadLimits
@@ -20,6 +20,7 @@ from ingressd.proxy.upstream.balancers.table import BALANCERS
 from ingressd.proxy.upstream.budget import RetryBudget
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.outbox import Outbox
 from ingressd.proxy.upstream.pool import IdlePool, PoolLimits
 
 
@@ -28,6 +29,7 @@ class UpstreamGroup:
 
     __slots__ = (
         "_contexts",
+        "_outbox",
         "_own_column",
         "_random",
         "_share",
@@ -40,11 +42,19 @@ class UpstreamGroup:
     )
 
     def __init__(
-        self, unit: Upstream, *, share: TlsShare, contexts: UpstreamContexts, rng: Random, own_column: Any
+        self,
+        unit: Upstream,
+        *,
+        share: TlsShare,
+        outbox: Outbox,
+        contexts: UpstreamContexts,
+        rng: Random,
+        own_column: Any,
     ) -> None:
         """Raises ValueError when the TLS material cannot be used."""
         self.unit = unit
         self._share = share
+        self._outbox = outbox
         self._contexts = contexts
         self._random = rng
         self._own_column = own_column
@@ -128,10 +138,12 @@ class UpstreamGroup:
         The caller bounds the time by cancelling.
         """
         loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(self._share.buffer, limits, server_name, now)
+        connection = UpstreamConnection(
+            self._share.buffer, self._outbox, limits=limits, server_name=server_name, opened_s=now
+        )
         if self.context is None:
             try:
-                await loop.create_connection(lambda: connection, endpoint.address, endpoint.port)
+                await loop.create_connection(lambda: cast(Any, connection), endpoint.address, endpoint.port)
             except asyncio.CancelledError:
                 connection.close()  # Connected in the very turn in which the caller gave up.
                 raise

@@ -25,17 +25,15 @@ class PoolLimits:
 class IdlePool:
     """A stack of idle connections."""
 
-    __slots__ = ("busy", "closed", "idle", "limits")
+    __slots__ = ("closed", "idle", "limits")
 
     def __init__(self, limits: PoolLimits) -> None:
         self.limits = limits
         self.idle: list[UpstreamConnection] = []
-        self.busy: set[UpstreamConnection] = set()
-        """Connections that carry an exchange now, so that a leaving endpoint can be told apart from a lost one."""
         self.closed = False
 
     def __repr__(self) -> str:
-        return f"<IdlePool {len(self.idle)} idle, {len(self.busy)} busy{', closed' if self.closed else ''}>"
+        return f"<IdlePool {len(self.idle)} idle{', closed' if self.closed else ''}>"
 
     def take(self, server_name: str) -> UpstreamConnection | None:
         """The connection used last, or None."""
@@ -45,7 +43,6 @@ class IdlePool:
             if connection.server_name == server_name:
                 if connection.reusable:
                     connection.reused = True
-                    self.busy.add(connection)
                     return connection
                 continue
             idle.append(connection)
@@ -58,18 +55,15 @@ class IdlePool:
             if connection.server_name == server_name and connection.reusable:
                 del self.idle[index]
                 connection.reused = True
-                self.busy.add(connection)
                 return connection
         return None
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A new connection begins its first exchange."""
-        self.busy.add(connection)
         connection.on_lost = self.lost
 
     def release(self, connection: UpstreamConnection, now: float) -> None:
         """Take a connection back after an exchange; closed instead when a limit says so."""
-        self.busy.discard(connection)
         limits = self.limits
         if (
             self.closed
@@ -87,7 +81,6 @@ class IdlePool:
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is gone."""
-        self.busy.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
 

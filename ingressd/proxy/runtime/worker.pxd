@@ -1,0 +1,20 @@
+from ingressd.observe.counters cimport WorkerCounters
+from ingressd.proxy.runtime.wheel cimport TimerWheel
+from ingressd.proxy.upstream.outbox cimport Outbox
+
+
+cdef class Worker:
+    cdef public object access_log
+    cdef public object buffer
+    cdef public set clients
+    cdef public object clock
+    cdef public long long[::1] column
+    cdef public WorkerCounters counters
+    cdef public object current
+    cdef public bytes date_line
+    cdef public bint draining
+    cdef public object loop
+    cdef public Outbox outbox
+    cdef public object random
+    cdef public double wall_offset_s
+    cdef public TimerWheel wheel

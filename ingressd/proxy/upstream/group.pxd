@@ -1,0 +1,17 @@
+from ingressd.proxy.upstream.budget cimport RetryBudget
+from ingressd.proxy.upstream.outbox cimport Outbox
+from ingressd.proxy.upstream.pool cimport PoolLimits
+
+
+cdef class UpstreamGroup:
+    cdef object _contexts
+    cdef Outbox _outbox
+    cdef object _own_column
+    cdef object _random
+    cdef object _share
+    cdef public object balancer
+    cdef public RetryBudget budget
+    cdef public object context
+    cdef public dict endpoints
+    cdef public PoolLimits limits
+    cdef public object unit

@@ -1,0 +1,47 @@
+"""Writes of one turn of the loop, sent together at its end.
+
+A write to a peer that sleeps wakes it, which costs the sender several microseconds; the next write to the same process
+finds it awake. One after the other, the writes of a turn wake each peer once; between two exchanges' work they wake it
+every time. Nothing waits longer than the turn, or than `BATCH` writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+BATCH: Final = 64
+
+
+class Outbox:
+    """What a worker is about to write. Who ends a connection flushes first, so order on a connection is kept."""
+
+    __slots__ = ("_loop", "_pending", "_scheduled")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending: list[Any] = []
+        self._scheduled = False
+
+    def write(self, transport: Any, data: bytes) -> None:
+        """Write `data` at the end of this turn."""
+        pending = self._pending
+        pending.append(transport)
+        pending.append(data)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_at_end)
+        if len(pending) >= 2 * BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write everything now."""
+        pending = self._pending
+        if pending:
+            self._pending = []
+            for index in range(0, len(pending), 2):
+                pending[index].write(pending[index + 1])
+
+    def _flush_at_end(self) -> None:
+        self._scheduled = False
+        self.flush()

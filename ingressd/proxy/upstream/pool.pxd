@@ -1,0 +1,16 @@
+from ingressd.proxy.upstream.connection cimport UpstreamConnection
+
+
+cdef class PoolLimits:
+    cdef public double age_s
+    cdef public long connections
+    cdef public double idle_s
+    cdef public long requests
+
+
+cdef class IdlePool:
+    cdef public bint closed
+    cdef public list idle
+    cdef public PoolLimits limits
+    cpdef UpstreamConnection take(self, str server_name)
+    cpdef release(self, UpstreamConnection connection, double now)
