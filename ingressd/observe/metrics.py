@@ -43,8 +43,11 @@ ROUTE_LABELS: Final = (
     "status",
 )
 """As in ingress-nginx with `metrics-per-host`; `canary` is always "" until there are canaries."""
-BARE_COUNTERS: Final = (PREFIX + "requests", PREFIX + "success", PREFIX + "errors")
-"""Counters whose names in ingress-nginx lack the `_total` that OpenMetrics demands: of unknown type there."""
+BARE_COUNTERS: Final = tuple(
+    PREFIX + name for name in ("requests", "success", "errors", "nginx_process_connections_total")
+)
+"""Counters whose names in ingress-nginx are not what OpenMetrics demands (no `_total`, or a gauge has the rest of the
+name): of unknown type there."""
 
 
 class Identity(NamedTuple):
@@ -286,7 +289,7 @@ class _TreeCollector(Collector):
         for state, count in (("reading", 0.0), ("writing", max(0.0, numbers["connections"] - idle)), ("waiting", idle)):
             connections.add_metric((*self._identity, state), count)
         yield connections
-        total = CounterMetricFamily(
+        total = UnknownMetricFamily(
             PREFIX + "nginx_process_connections_total",
             "Total number of connections with state {active, accepted, handled}.",
             labels=(*CONTROLLER_LABELS, "state"),

@@ -57,9 +57,9 @@ class AdminListener:
         application.router.add_get("/debug/statuses", self._statuses)
         application.router.add_get("/debug/problems", self._problems)
         application.router.add_get("/", self._page)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.SockSite(self._runner, listening, shutdown_timeout=0.5).start()
+        await web.SockSite(self._runner, listening).start()
 
     async def close(self) -> None:
         """Answer no more."""
