@@ -35,7 +35,6 @@ from ingressd.model.units import ProcessPolicy
 from ingressd.observe import operational_log
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import (
-    ACCEPTED,
     APPLYING,
     DRAINING,
     VERSION,
@@ -250,7 +249,6 @@ class WorkerProcess:
             self._report(0, everything=False)
 
     def _report(self, token: int, *, everything: bool) -> None:
-        self._column[ACCEPTED] = self._counters.accepted
         if self._link is not None:
             self._link.send(Counters(token, self._counters.take(everything=everything)))
 
