@@ -179,6 +179,7 @@ class Dataplane:
                 refused["process"] = f"access log {process.access_log.path}: {error}"
             else:
                 self._worker.access_log.close()
+                self._worker.log_lines_lost += self._worker.access_log.dropped
                 self._worker.access_log = access_log
         limits = _pool_limits(process)
         for group in self._groups.values():
@@ -344,7 +345,7 @@ class Dataplane:
                     pool.sweep(now)
                     idle += len(pool.idle)
         worker.counters.pool_idle = idle
-        worker.counters.log_lines_dropped = worker.access_log.dropped
+        worker.counters.log_lines_dropped = worker.log_lines_lost + worker.access_log.dropped
 
     # ------------------------------------------------------------------------------------------------ logs
     @staticmethod

@@ -8,6 +8,7 @@ from ingressd.proxy.upstream.endpoint cimport EndpointState
 
 
 cdef class Exchange(ResponseHandler):
+    cdef long _base
     cdef object _body_seen
     cdef object _connect
     cdef UpstreamConnection _connection

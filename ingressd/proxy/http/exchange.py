@@ -13,7 +13,7 @@ from typing import Any, Final
 from ingressd.filters.base import Answer
 from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
 from ingressd.protocol.chunked import LAST_CHUNK, chunk
-from ingressd.protocol.fields import DATE, STRICT_TRANSPORT_SECURITY
+from ingressd.protocol.fields import MAX_FORWARDS, STRICT_TRANSPORT_SECURITY, VIA
 from ingressd.protocol.h1 import NO_BODY, RequestHead, ResponseHead
 from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.answers import status_line
@@ -28,6 +28,9 @@ from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
 
 CLIENT_SEND_TIMEOUT_S: Final = 60.0
 """nginx's `send_timeout`: a client that takes nothing for this long is gone."""
+
+MAX_VIA: Final = 10
+"""Proxies a request may have passed; an upstream whose address is our own would make it pass for ever."""
 
 RETRY_STATUSES: Final = {
     403: "http_403",
@@ -44,6 +47,7 @@ class Exchange(ResponseHandler):
     """The state of one exchange; made for every request, so plain slots."""
 
     __slots__ = (
+        "_base",
         "_body_seen",
         "_connect",
         "_connection",
@@ -101,6 +105,7 @@ class Exchange(ResponseHandler):
         self.upstream_status = 0
         self.upstream_started_s = 0.0
         self.upstream_s = -1.0
+        self._base = 0
         self._connection: UpstreamConnection | None = None
         self._endpoint: EndpointState | None = None
         self._connect: asyncio.Task[None] | None = None
@@ -133,6 +138,8 @@ class Exchange(ResponseHandler):
         self.bytes_received += len(payload)
         self._request_ended = ended
         forwarded = self.forwarded = runtime.forwarder.forward(head, client.peer_ip, client.tls, client.port)
+        if head.special is not None and self._hops_answered(head):
+            return
         try:
             host = self.host = runtime.host_of(head.host)
             path = self.path = normalise_path(head.path)
@@ -171,6 +178,22 @@ class Exchange(ResponseHandler):
             if head.expect_continue and not payload:
                 client.write_continue()
         self._attempt(self.started_s)
+
+    def _hops_answered(self, head: RequestHead) -> bool:
+        """Fields that count hops: whether the request ends here because of them (RFC 9110 sections 7.6.2 and 7.6.3)."""
+        special = head.special or {}
+        if sum(value.count(b",") + 1 for value in special.get(VIA, ())) > MAX_VIA:
+            self.refuse(508, "request has passed too many proxies")
+            return True
+        hops = special.get(MAX_FORWARDS)
+        if hops is None or not hops[0].isdigit():
+            return False
+        left = int(hops[0][:9])
+        if left == 0:
+            self._answer(Answer(200, ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),), b""))
+            return True
+        head.fields.append(b"Max-Forwards: %d" % (left - 1))
+        return False
 
     def _unrouted(self) -> None:
         if self.path == self.runtime.health_path:
@@ -315,15 +338,16 @@ class Exchange(ResponseHandler):
     def _take(self, endpoint: EndpointState) -> None:
         self._endpoint = endpoint
         column = self.worker.column
-        column[endpoint.base + IN_FLIGHT] += 1
-        column[endpoint.base + REQUESTS] += 1
+        base = self._base = endpoint.base
+        column[base + IN_FLIGHT] += 1
+        column[base + REQUESTS] += 1
         self.upstream_addr = self.upstream_addr + ", " + endpoint.name if self.upstream_addr else endpoint.name
 
     def _leave(self) -> None:
         """This attempt is over, however it went."""
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
-            self.worker.column[endpoint.base + IN_FLIGHT] -= 1
+            self.worker.column[self._base + IN_FLIGHT] -= 1
 
     async def _open(self, endpoint: EndpointState, server_name: str, now: float) -> None:
         """Connect, then send. Cancelled when the deadline passes or the client goes away."""
@@ -346,6 +370,11 @@ class Exchange(ResponseHandler):
             self._connect_failed(failure, detail, now)
             return
         endpoint.pool.opened(connection)
+        if not connection.reusable:
+            # It spoke before it was asked, or left already: whatever that was, it is not our answer.
+            connection.close()
+            self._failed(Failure.CLOSED, "closed, or spoke, before the request")
+            return
         if endpoint.failures:
             group.balancer.connect_succeeded(endpoint)
         if self._endpoint is endpoint and not self.answering:
@@ -398,7 +427,7 @@ class Exchange(ResponseHandler):
         """An attempt failed: another one, or the end."""
         endpoint = self._endpoint
         if endpoint is not None:
-            self.worker.column[endpoint.base + FAILURES] += 1
+            self.worker.column[self._base + FAILURES] += 1
             if self._tried is None:
                 self._tried = []
             self._tried.append(endpoint)
@@ -433,11 +462,19 @@ class Exchange(ResponseHandler):
             tries=self._tries,
             elapsed_s=now - self.started_s,
         )
+        if allowed and failure in TIMEOUTS and self._alone(route):
+            return False  # Who has just let a time-out pass is not asked to do it again.
         if allowed and (failure in TIMEOUTS or failure is Failure.STATUS) and failure is not Failure.CONNECT_TIMEOUT:
             allowed = route.group.budget.take(now)
             if not allowed:
                 self.worker.counters.retries_refused += 1
         return allowed
+
+    def _alone(self, route: CompiledRoute) -> bool:
+        """Whether every endpoint there is has been tried."""
+        group = route.group
+        tried = self._tried or ()
+        return group is None or all(endpoint in tried for endpoint in group.endpoints.values())
 
     def _note_attempt(self, status: int | None) -> None:
         if status is not None:
@@ -595,12 +632,9 @@ class Exchange(ResponseHandler):
     def _response_start(self, response: ResponseHead) -> bytes:
         """Status line and header lines for the client, without framing and connection."""
         start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+        start += self.worker.date_line
         special = response.special
-        if special is None:
-            start += self.worker.date_line
-        else:
-            date = special.get(DATE)
-            start += self.worker.date_line if date is None else b"Date: %b\r\n" % date[0]
+        if special is not None:
             hsts = special.get(STRICT_TRANSPORT_SECURITY)
             if hsts is not None:
                 start += b"Strict-Transport-Security: %b\r\n" % hsts[0]

@@ -96,6 +96,9 @@ def _resolve(path: bytes) -> bytes:
                 raise ValueError("path climbs above the root")
             kept.pop()
         elif element != b".":
+            if element[:3] == b"..;":
+                # Servlet containers cut path parameters off before they resolve dot segments.
+                raise ValueError("dot segment with a parameter in path")
             kept.append(element)
     if last in (b".", b".."):
         kept.append(b"")

@@ -13,6 +13,7 @@ cdef class Worker:
     cdef public object current
     cdef public bytes date_line
     cdef public bint draining
+    cdef public long log_lines_lost
     cdef public object loop
     cdef public Outbox outbox
     cdef public object random

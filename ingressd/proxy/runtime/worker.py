@@ -30,6 +30,7 @@ class Worker:
         "current",
         "date_line",
         "draining",
+        "log_lines_lost",
         "loop",
         "outbox",
         "random",
@@ -60,6 +61,8 @@ class Worker:
         self.buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.clients: set[Any] = set()
         """Open client connections, so that a drain finds them."""
+        self.log_lines_lost = 0
+        """Access log lines that writers closed by now have dropped."""
         self.draining = False
         self.wall_offset_s = 0.0
         """Seconds since 1970 minus `clock()`, renewed every second by the data plane."""

@@ -347,7 +347,8 @@ class UpstreamConnection:
     def _ended(self) -> None:
         """The response is whole: forget the message, keep the verdict on the connection."""
         head = self._head
-        if head is None or not head.keep_alive or not self._request_ended:
+        if head is None or not head.keep_alive or not self._request_ended or head.upgrade is not None:
+            # An Upgrade that was offered and not taken leaves two opinions on what follows.
             self._poisoned = True
         self.state = IDLE
         self.handler = None
