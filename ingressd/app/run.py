@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import time
 from collections.abc import Mapping, Sequence
 
 from ingressd.observe import operational_log
+from ingressd.proxy.tls.tickets import TicketSecret
 from ingressd.supervise import spawn
 from ingressd.supervise.supervisor import CONTROLLER, Supervisor
 
@@ -20,12 +23,19 @@ def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) ->
     _raise_descriptor_limit()
     flags_text = json.dumps(dict(flags))
 
+    tickets = TicketSecret.fresh(time.time())  # noqa: TID251 - the entry point
+
     def start(index: int, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
         if index == CONTROLLER:
             argv = spawn.command("ingressd.app.controller", ["controller", *arguments, config_path, flags_text])
-        else:
-            argv = spawn.command("ingressd.app.worker", ["worker", str(index), *arguments])
-        return spawn.start(argv, descriptors)
+            return spawn.start(argv, descriptors)
+        tickets.advance(time.time())  # noqa: TID251
+        secret = tickets.to_descriptor()
+        try:
+            argv = spawn.command("ingressd.app.worker", ["worker", str(index), *arguments, str(secret)])
+            return spawn.start(argv, (*descriptors, secret))
+        finally:
+            os.close(secret)
 
     return Supervisor(start, level=level, form=form).run()
 

@@ -41,6 +41,7 @@ from ingressd.observe.shared_table import (
     SharedTable,
 )
 from ingressd.proxy.dataplane.dataplane import Dataplane
+from ingressd.proxy.tls.tickets import TicketSecret
 
 REPORT_S: Final = 1.0
 
@@ -274,7 +275,9 @@ class WorkerProcess:
         self._report(0, everything=False)
 
 
-async def _run(worker: int, table: SharedTable, channel: socket.socket, log: logging.Logger) -> int:
+async def _run(
+    worker: int, table: SharedTable, channel: socket.socket, *, tickets: TicketSecret, log: logging.Logger
+) -> int:
     counters = WorkerCounters()
     dataplane = Dataplane(
         loop=asyncio.get_running_loop(),
@@ -284,6 +287,7 @@ async def _run(worker: int, table: SharedTable, channel: socket.socket, log: log
         log=log,
         clock=time.monotonic,
         wall=time.time,  # noqa: TID251 - the entry point, which hands clocks out
+        tickets=tickets,
     )
     gc.collect()
     gc.freeze()
@@ -300,13 +304,14 @@ async def _run(worker: int, table: SharedTable, channel: socket.socket, log: log
 
 
 def main(arguments: list[str]) -> int:
-    """Run worker INDEX with the inherited descriptors: `worker INDEX CHANNEL TABLE PHASE LEVEL FORMAT`."""
-    _, index, channel, table, _, level, form = arguments
+    """Run worker INDEX with the inherited descriptors: `worker INDEX CHANNEL TABLE PHASE LEVEL FORMAT TICKETS`."""
+    _, index, channel, table, _, level, form, secret = arguments
     log = operational_log.configure(level, form, process=f"worker {index}")
     orders_channel = socket.socket(fileno=int(channel))
     orders_channel.setblocking(False)
     shared = SharedTable.attach(int(table))
+    tickets = TicketSecret.from_descriptor(int(secret))
     for descriptor in (int(channel), int(table)):
         os.set_inheritable(descriptor, False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(int(index), shared, orders_channel, log))
+        return runner.run(_run(int(index), shared, orders_channel, tickets=tickets, log=log))
