@@ -77,9 +77,19 @@ def play(case: dict[str, Any], recorder: Recorder, proxy: Address, *, pieces: in
     seen.canary = ask(proxy, CANARY, host="a.test", timeout_s=5.0)
     seen.reused = any(CANARY.encode() in connection.of_case for connection in used if connection.upstream == "u1")
     seen.upstreams_closed = all(connection.closed for connection in used)
-    methods = [m.decode() for m in re.findall(rb"(?m)^([A-Z]+) \S+ HTTP/1", seen.sent)]
-    seen.answers = read_answers(seen.received, methods)
+    seen.answers = read_answers(seen.received, methods_in(seen.sent))
     return seen
+
+
+def _whole(parts: list[bytes], seen: Observed) -> bool:
+    """Has everything come that the client waits for?"""
+    answers = read_answers(b"".join(parts), methods_in(seen.sent)) if parts else []
+    return bool(answers) and answers[-1].complete and answers[-1].status >= 101
+
+
+def methods_in(data: bytes) -> list[str]:
+    """The methods of the requests in what a client sent."""
+    return [method.decode() for method in re.findall(rb"(?m)^([A-Z]+) \S+ HTTP/1", data)]
 
 
 def _send(client: Client, steps: Steps, seen: Observed, pieces: int) -> None:
@@ -107,7 +117,7 @@ def _listen(client: Client, seen: Observed, started: float, patience_s: float) -
     parts: list[bytes] = []
     try:
         while True:
-            client.give_up_in(QUIET_S if parts else patience_s)
+            client.give_up_in(QUIET_S if _whole(parts, seen) else patience_s)
             data = client.receive()
             if not data:
                 seen.closed = True

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,7 @@ class Recorder:
     def __init__(self, loop: EchoLoop) -> None:
         self._loop = loop
         self._script: Steps = []
-        self._played = True
+        self._case = 0
         self._servers: list[asyncio.Server] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self.connections: list[Connection] = []
@@ -67,14 +68,22 @@ class Recorder:
         async def close() -> None:
             for server in self._servers:
                 server.close()
-            for writer in self._writers:
-                writer.transport.abort()
 
         self._loop.run(close())
+        self._loop.run(self._drop_connections())
+
+    async def _drop_connections(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        while self._writers:
+            await asyncio.sleep(0.005)
 
     def begin(self, script: Steps) -> None:
-        """A new case: forget closed connections, mark the open ones, and let u1 play this once."""
-        self._script, self._played = script, not script
+        """A new case: forget closed connections, mark the open ones, and let u1 play this once on each connection."""
+        self._script, self._case = script, self._case + 1
+        if script and script[0].get("on") == "connect":
+            self._loop.run(self._drop_connections())  # The proxy must connect anew, not take one from its pool.
+            time.sleep(0.05)
         self.connections = [connection for connection in self.connections if not connection.closed]
         for connection in self.connections:
             connection.mark = len(connection.received)
@@ -90,18 +99,21 @@ class Recorder:
         self.connections.append(connection)
         self._writers.add(writer)
         playing: asyncio.Task[None] | None = None
-        answered = 0
+        answered = played = 0  # `played` is the case that was last played on this connection.
         with contextlib.suppress(ConnectionError, OSError):
-            if name == "u1" and not self._played and self._script[0].get("on") == "connect":
-                self._played = True
+            if name == "u1" and self._script and self._script[0].get("on") == "connect":
+                played = self._case
                 await self._play(connection, writer, self._script[1:])
             while data := await reader.read(65536):
                 connection.received += data
                 for request in read_requests(bytes(connection.received)).requests[answered:]:
-                    if name == "u1" and not self._played and request.target != CANARY:
-                        self._played, answered = True, answered + 1
+                    scripted = name == "u1" and bool(self._script) and request.target != CANARY
+                    if scripted and played != self._case:
+                        played, answered = self._case, answered + 1
                         playing = asyncio.create_task(self._play(connection, writer, self._script), name="script")
-                    elif request.complete and (playing is None or request.target == CANARY):
+                    elif scripted:
+                        answered += 1
+                    elif request.complete:
                         answered += 1
                         await self._answer(name, request, writer)
         connection.closed = True

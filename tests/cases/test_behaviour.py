@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from cases.judge import judge
-from cases.serving import Serving
+from cases.serving import Serving, later
 from cases.world import World, expand
 from stage.echo import EchoLoop
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 
 FOLDER = Path(__file__).parent
 CASES = [
-    pytest.param(case, id=f"{path.stem}: {case['name']}")
+    pytest.param(case, id=f"{path.stem}: {case['name']}", marks=later(case))
     for path in sorted(FOLDER.glob("*.yaml"))
     for case in yaml.safe_load(path.read_text("utf-8"))
 ]

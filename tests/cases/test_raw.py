@@ -12,6 +12,7 @@ import yaml
 from cases.raw_judge import judge_raw
 from cases.raw_runner import play
 from cases.recorder import Recorder
+from cases.serving import later
 from stage.echo import EchoLoop
 from stage.ports import spelled
 from stage.running import Ingressd
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.process
 
 FOLDER = Path(__file__).parent / "raw"
 CASES = [
-    pytest.param(case, id=f"{path.stem}: {case['name']}")
+    pytest.param(case, id=f"{path.stem}: {case['name']}", marks=later(case))
     for path in sorted(FOLDER.glob("*.yaml"))
     for case in yaml.safe_load(path.read_text("ascii"))
 ]

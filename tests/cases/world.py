@@ -15,7 +15,7 @@ CONTROLLER = "ingressd.dev/ingress-controller"
 CLASS = "ingressd"
 KEYS = {
     "name", "source", "settings", "flags", "zone", "classes", "ingresses", "services", "certificates", "objects",
-    "upstream_connections", "steps",
+    "upstream_connections", "steps", "later",
 }  # fmt: skip
 ENDPOINT_KEYS = {
     "id", "ready", "serving", "terminating", "slice", "family", "zone", "zones", "listens", "port", "pod",
