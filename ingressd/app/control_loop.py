@@ -24,7 +24,7 @@ from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.pipeline.slots import Slots
 from ingressd.control.sources.local import LocalSource
 from ingressd.ipc import orders
-from ingressd.ipc.orders import Order, receive_order, send_order
+from ingressd.ipc.orders import Order, OrderError, receive_order, send_order
 from ingressd.model.problem import Problem
 from ingressd.model.units import Unit, key_of
 from ingressd.observe import operational_log
@@ -96,9 +96,8 @@ class Controller:
     async def run(self) -> int:
         """Until the supervisor says to end or is gone; the exit code."""
         self._loop.add_reader(self._channel.fileno(), self._read_orders)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # A signal to this process alone: the supervisor starts another.
-            self._loop.add_signal_handler(number, self._stop, 0)
+        # A signal to this process alone: the supervisor starts another.
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop, 0)
         code = 1
         try:
             async with asyncio.TaskGroup() as group:
@@ -152,6 +151,8 @@ class Controller:
             except OSError:
                 self._stop(1)
                 return
+            except OrderError as error:
+                self._log.error("the supervisor cannot be told: %s", error)
             self._unsent.pop(0)
 
     def _read_orders(self) -> None:

@@ -1,8 +1,12 @@
+cimport cython
+
+
 cdef class RouteSeries:
     cdef public tuple labels
     cdef public dict cells
     cdef WorkerCounters _owner
     cdef object __weakref__
+    @cython.locals(cell=list, bucket=long)
     cpdef add(self, bytes method, long status, double duration_s, double upstream_s, received_bytes, sent_bytes)
 
 

@@ -70,13 +70,15 @@ class RouteSeries:
         cell[1] += duration_s
         cell[4] += received_bytes
         cell[5] += sent_bytes
-        cell[DURATION + bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
+        bucket = 0 if duration_s <= 0.005 else bisect_left(DURATION_BUCKETS_S, duration_s)
+        cell[DURATION + bucket] += 1
         cell[RECEIVED + bisect_left(SIZE_BUCKETS_BYTES, received_bytes)] += 1
         cell[SENT + bisect_left(SIZE_BUCKETS_BYTES, sent_bytes)] += 1
         if upstream_s >= 0.0:
             cell[2] += 1
             cell[3] += upstream_s
-            cell[UPSTREAM + bisect_left(DURATION_BUCKETS_S, upstream_s)] += 1
+            bucket = 0 if upstream_s <= 0.005 else bisect_left(DURATION_BUCKETS_S, upstream_s)
+            cell[UPSTREAM + bucket] += 1
 
     def _open(self, method: bytes, status: int) -> list[Any]:
         """The cell for a method and status seen for the first time."""

@@ -7,7 +7,7 @@ import socket
 from typing import NamedTuple
 
 from ingressd.ipc.orders import Order, send_order
-from ingressd.supervise.pulse import Pulse
+from ingressd.supervise.pulse import CONTROLLER_SPINNING_S, SPINNING_S, Pulse
 
 MAX_WAITING = 1000
 """Orders kept for a child that does not read; it is hung long before."""
@@ -30,7 +30,7 @@ class Child:
         self.pid = pid
         self.channel = channel
         self.started_at_s = now_s
-        self.pulse = Pulse(now_s)
+        self.pulse = Pulse(now_s, CONTROLLER_SPINNING_S if worker < 0 else SPINNING_S)
         self.killed_because = ""
         self.deaf = False  # It closed its end of the channel: it is ending.
         self.waiting: collections.deque[Waiting] = collections.deque()

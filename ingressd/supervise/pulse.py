@@ -18,7 +18,9 @@ ASLEEP_S: Final = 2.0
 BLOCKED_S: Final = 10.0
 """A process in an uninterruptible wait (state D): a slow disk is not a hang."""
 SPINNING_S: Final = 5.0
-"""CPU seconds burnt since the last beat."""
+"""CPU seconds burnt since the last beat, by a worker."""
+CONTROLLER_SPINNING_S: Final = 120.0
+"""The same by the controller: the first translation of a very big world takes its time in one piece."""
 STARTING_S: Final = 30.0
 """The first beat may take this long."""
 LONGEST_STEP_S: Final = 0.5
@@ -49,9 +51,10 @@ def read_process_state(pid: int) -> ProcessState | None:
 class Pulse:
     """Watches the heartbeat of one process; a new one for each process that is started."""
 
-    __slots__ = ("_beat", "_cpu_s", "_looked_at_s", "_silent_s")
+    __slots__ = ("_beat", "_cpu_s", "_looked_at_s", "_silent_s", "_spinning_s")
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, spinning_s: float = SPINNING_S) -> None:
+        self._spinning_s = spinning_s
         self._beat = 0
         self._looked_at_s = now_s
         self._silent_s = 0.0
@@ -87,6 +90,6 @@ class Pulse:
             return f"{silent}, asleep" if self._silent_s >= ASLEEP_S else None
         if state.state == "D":
             return f"{silent}, blocked" if self._silent_s >= BLOCKED_S else None
-        if state.cpu_s - self._cpu_s >= SPINNING_S:
+        if state.cpu_s - self._cpu_s >= self._spinning_s:
             return f"{silent}, spinning"
         return None

@@ -15,7 +15,7 @@ from ingressd.ipc import orders
 from ingressd.ipc.orders import Order, OrderError, receive_order
 from ingressd.observe import operational_log
 from ingressd.observe.shared_table import APPLYING, APPLYING_UNIT, HEARTBEAT_MS, MAX_WORKERS, SharedTable
-from ingressd.supervise.backoff import Backoff
+from ingressd.supervise.backoff import GREATEST_S, Backoff
 from ingressd.supervise.child import Child
 from ingressd.supervise.pulse import read_process_state
 from ingressd.supervise.sockets import Changes, Listeners, address, open_listener
@@ -140,8 +140,15 @@ class Supervisor:
         number = self._starts[index] = self._starts.get(index, 0) + 1
         phase = "again" if self._configured else "first"
         arguments = [str(theirs.fileno()), str(self._table.fd), phase, *self._log_options]
-        pid = self._start(index, arguments, (theirs.fileno(), self._table.fd))
-        theirs.close()
+        try:
+            pid = self._start(index, arguments, (theirs.fileno(), self._table.fd))
+        except OSError as error:
+            log.error("cannot start %s: %s", "the controller" if index == CONTROLLER else f"worker {index}", error)
+            ours.close()
+            self._due[index] = time.monotonic() + GREATEST_S
+            return
+        finally:
+            theirs.close()
         child = Child(index, number, pid=pid, channel=ours, now_s=time.monotonic())
         self._children[index] = child
         self._selector.register(ours, selectors.EVENT_READ, child)

@@ -21,8 +21,10 @@ class ProblemBoard:
 
     def put(self, finders: Mapping[str, Iterable[Problem]]) -> None:
         """Replace all that each of these finders said before, and log what is new or gone."""
-        for finder, problems in finders.items():
-            self._by_finder[finder] = tuple(problems)
+        before = self._by_finder
+        self._by_finder = {**before, **{finder: tuple(problems) for finder, problems in finders.items()}}
+        if self._by_finder == before:
+            return
         current = frozenset(problem for problems in self._by_finder.values() for problem in problems)
         if current == self._current:
             return

@@ -115,7 +115,7 @@ class ClientConnection(Downstream):
         return self.worker.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self.worker.buffer[:nbytes]))
+        self.data_received(self.worker.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         phase = self.phase

@@ -43,6 +43,8 @@ cdef class Exchange(ResponseHandler):
     cdef public long upstream_status
     cdef public Worker worker
     cpdef begin(self, bytes payload, bint ended)
+    cdef bytes _request_message(self, RequestHead head, bytes forwarding, bytes upgrade)
+    cdef bytes _upgrade(self, RequestHead head, CompiledRoute route)
     cdef _attempt(self, double now)
     cdef EndpointState _next_endpoint(self, double now)
     cdef _take(self, EndpointState endpoint)

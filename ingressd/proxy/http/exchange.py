@@ -29,6 +29,8 @@ from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
 CLIENT_SEND_TIMEOUT_S: Final = 60.0
 """nginx's `send_timeout`: a client that takes nothing for this long is gone."""
 
+_VERSION: Final = b" HTTP/1.1\r\n"
+
 MAX_VIA: Final = 10
 """Proxies a request may have passed; an upstream whose address is our own would make it pass for ever."""
 
@@ -41,6 +43,9 @@ RETRY_STATUSES: Final = {
     503: "http_503",
     504: "http_504",
 }
+
+
+OK_LINE: Final = b"HTTP/1.1 200 OK\r\n"
 
 
 class Exchange(ResponseHandler):
@@ -212,10 +217,8 @@ class Exchange(ResponseHandler):
             return None
         return b"Connection: upgrade\r\nUpgrade: " + token + b"\r\n"
 
-    @staticmethod
-    def _request_message(head: RequestHead, forwarding: bytes, upgrade: bytes) -> bytes:
+    def _request_message(self, head: RequestHead, forwarding: bytes, upgrade: bytes) -> bytes:
         """The head as it is sent upstream: canonical framing, fields we do not touch as the bytes that came."""
-        start = b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, forwarding)
         if head.chunked:
             framing = b"Transfer-Encoding: chunked\r\n\r\n"
         elif head.content_length is not None:
@@ -226,8 +229,9 @@ class Exchange(ResponseHandler):
             framing = upgrade + framing
         fields = head.fields
         if fields:
-            return b"%b%b\r\n%b" % (start, b"\r\n".join(fields), framing)
-        return start + framing
+            lines = b"\r\n".join(fields)
+            return b"".join((head.method, b" ", head.target, _VERSION, forwarding, lines, b"\r\n", framing))
+        return b"".join((head.method, b" ", head.target, _VERSION, forwarding, framing))
 
     def _frame(self, payload: bytes, ended: bool) -> bytes:
         head = self.head
@@ -631,8 +635,8 @@ class Exchange(ResponseHandler):
 
     def _response_start(self, response: ResponseHead) -> bytes:
         """Status line and header lines for the client, without framing and connection."""
-        start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
-        start += self.worker.date_line
+        ok = response.status == 200 and response.reason == b"OK"
+        start = (OK_LINE if ok else status_line(response.status, response.reason)) + self.worker.date_line
         special = response.special
         if special is not None:
             hsts = special.get(STRICT_TRANSPORT_SECURITY)
@@ -640,7 +644,7 @@ class Exchange(ResponseHandler):
                 start += b"Strict-Transport-Security: %b\r\n" % hsts[0]
         fields = response.fields
         if fields:
-            return b"%b%b\r\n" % (start, b"\r\n".join(fields))
+            return b"".join((start, b"\r\n".join(fields), b"\r\n"))
         return start
 
     def _release(self, connection: UpstreamConnection, now: float) -> None:
