@@ -1,0 +1,102 @@
+"""Clients that send or read too slowly."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from stage.scripted import Played, answering
+from stage.wire import Client, ask, request_bytes
+
+pytestmark = pytest.mark.process
+
+
+def test_a_head_that_does_not_end_is_408(behind):
+    ingressd, upstream = behind(answering(), {"client-header-timeout": "1"})
+    with Client(ingressd.http) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: api.test\r\nX-")
+        began = time.monotonic()
+        reply = client.reply()
+        assert (reply.status, reply.all("connection")) == (408, ["close"])
+        assert 0.8 < time.monotonic() - began < 2.5
+        assert client.until_end() == b""
+    assert upstream.received == b""
+
+
+def test_a_head_that_drips_has_one_deadline(behind):
+    """A byte now and then must not move the deadline (slowloris)."""
+    ingressd, _ = behind(answering(), {"client-header-timeout": "1"})
+    with Client(ingressd.http) as client:
+        began = time.monotonic()
+        client.send(b"GET / HTTP/1.1\r\nHost: api.test\r\n")
+        while time.monotonic() - began < 3:
+            try:
+                client.send(b"X-A: b\r\n")
+            except OSError:
+                break
+            time.sleep(0.2)
+        assert time.monotonic() - began < 2.5
+
+
+def test_a_body_that_stops_is_408(behind):
+    def script(connection: Played) -> None:
+        connection.head()
+        connection.gone()
+
+    ingressd, upstream = behind(script, {"client-body-timeout": "1"})
+    with Client(ingressd.http) as client:
+        client.send(request_bytes("/", host="api.test", method="POST", lines=["Content-Length: 10"]) + b"hello")
+        reply = client.reply("POST")
+        assert reply.status == 408
+        assert client.until_end() == b""
+    ingressd.wait_until(lambda: len(upstream.connections) == 1)
+    assert not upstream.received.endswith(b"\r\n\r\nhellohello")
+    assert ingressd.access_lines(path="/")[0]["status"] == 408
+
+
+def test_an_idle_kept_connection_is_closed_in_time(behind):
+    ingressd, _ = behind(answering(), {"keep-alive": "1"})
+    with Client(ingressd.http) as client:
+        client.send(request_bytes("/", host="api.test", keep_alive=True))
+        assert client.reply().status == 200
+        assert client.closed_within(2.5)
+
+
+def test_a_client_that_does_not_read_costs_bounded_memory(behind):
+    """Back-pressure: what the client does not take is not read from the upstream."""
+    sent = 0
+
+    def script(connection: Played) -> None:
+        nonlocal sent
+        connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 400000000\r\n\r\n")
+        for _ in range(4000):
+            connection.send(b"x" * 100_000)
+            sent += 100_000
+
+    ingressd, _ = behind(script)
+    assert ask(ingressd.http, "/healthz", host="nobody.test").status == 200
+    before = ingressd.memory_kib()
+    with Client(ingressd.http, receive_buffer=4096) as client:
+        client.send(request_bytes("/big", host="api.test"))
+        time.sleep(1.0)
+        assert 0 < sent < 30_000_000, "the upstream was read although the client was not reading"
+        assert ingressd.memory_kib() - before < 2048
+
+
+def test_an_upstream_that_does_not_read_costs_bounded_memory(behind):
+    def script(connection: Played) -> None:
+        connection.head()
+        time.sleep(2)
+
+    ingressd, _ = behind(script, {"proxy-body-size": "0"})
+    assert ask(ingressd.http, "/healthz", host="nobody.test").status == 200
+    before = ingressd.memory_kib()
+    with Client(ingressd.http, timeout_s=1.0) as client:
+        client.send(request_bytes("/", host="api.test", method="POST", lines=["Content-Length: 400000000"]))
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 100_000_000:
+                client.send(b"x" * 100_000)
+                sent += 100_000
+        assert ingressd.memory_kib() - before < 2048

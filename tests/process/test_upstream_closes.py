@@ -1,0 +1,127 @@
+"""Upstreams that close or reset when they should not: what is tried again, and what never is."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from stage.scripted import OK, Played
+from stage.wire import Client, ask, request_bytes
+
+pytestmark = pytest.mark.process
+
+GET = request_bytes("/", host="api.test", keep_alive=True)
+
+
+def close_at_once(connection: Played) -> None:
+    connection.head()
+
+
+def test_a_get_is_tried_three_times_then_502(behind):
+    ingressd, upstream = behind(close_at_once)
+    reply = ask(ingressd.http, host="api.test")
+    assert (reply.status, "502 Bad Gateway" in reply.text) == (502, True)
+    assert len(upstream.connections) == 3
+
+
+def test_a_post_whose_bytes_left_is_never_sent_again(behind):
+    ingressd, upstream = behind(close_at_once)
+    assert ask(ingressd.http, host="api.test", method="POST", body=b"once").status == 502
+    assert upstream.received.count(b"POST / ") == 1
+
+
+def test_a_reset_inside_the_response_head_is_502(behind):
+    def script(connection: Played) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+        connection.reset()
+
+    ingressd, upstream = behind(script)
+    reply = ask(ingressd.http, host="api.test")
+    assert (reply.status, reply.complete) == (502, True)
+    # Response bytes had come: it is never asked again.
+    assert len(upstream.connections) == 1
+    assert ingressd.access_lines(path="/")[0]["status"] == 502
+
+
+@pytest.mark.parametrize("pause_ms", [0, 1, 5])
+def test_an_upstream_that_closes_after_each_answer_fails_no_get(behind, pause_ms):
+    """RFC 9112, section 9.3.1: a client must expect a persistent connection to close at any moment."""
+
+    def script(connection: Played) -> None:
+        if connection.head():
+            connection.send(OK)
+            time.sleep(pause_ms / 1000)
+
+    ingressd, _ = behind(script)
+    with Client(ingressd.http, timeout_s=30) as client:
+        statuses = []
+        for _ in range(300):
+            client.send(GET)
+            statuses.append(client.reply().status)
+    assert statuses == [200] * 300
+
+
+def test_posts_to_an_upstream_that_closes_after_each_answer_are_never_duplicated(behind):
+    def script(connection: Played) -> None:
+        while head := connection.head():
+            connection.body(1)
+            connection.send(OK)
+            if connection.number % 2 or b"/close" in head:
+                return
+
+    ingressd, upstream = behind(script)
+    statuses = []
+    with Client(ingressd.http, timeout_s=30) as client:
+        for number in range(200):
+            client.send(request_bytes(f"/{number}", host="api.test", method="POST", body=b"x", keep_alive=True))
+            statuses.append(client.reply("POST").status)
+    assert set(statuses) <= {200, 502}
+    assert statuses.count(200) > 150
+    targets = [line.split()[1] for line in upstream.received.splitlines() if line.startswith(b"POST ")]
+    targets = [line.partition(b"POST ")[2].split()[0] for line in upstream.received.split(b"\r\n") if b"POST /" in line]
+    assert len(targets) == len(set(targets)), "the same POST came twice"
+
+
+def test_408_on_an_idle_connection_is_thrown_away_with_it(behind):
+    """Some servers say 408 when they close an idle connection; it answers no request."""
+
+    def script(connection: Played) -> None:
+        connection.head()
+        connection.send(OK)
+        time.sleep(0.1)
+        connection.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow")
+
+    ingressd, upstream = behind(script)
+    with Client(ingressd.http) as client:
+        for _ in range(3):
+            client.send(GET)
+            reply = client.reply()
+            assert (reply.status, reply.body) == (200, b"ok")
+            time.sleep(0.2)
+    assert len(upstream.connections) == 3
+
+
+def test_bytes_on_an_idle_connection_never_answer_the_next_request(behind):
+    def script(connection: Played) -> None:
+        while connection.head():
+            connection.send(OK)
+            time.sleep(0.05)
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
+
+    ingressd, _ = behind(script)
+    with Client(ingressd.http) as client:
+        for _ in range(5):
+            client.send(GET)
+            assert client.reply().body == b"ok"
+            time.sleep(0.1)
+
+
+def test_an_upstream_that_refuses_costs_only_the_connect(behind):
+    ingressd, upstream = behind(close_at_once)
+    upstream.close()
+    reply = ask(ingressd.http, host="api.test", method="POST", body=b"x")
+    assert reply.status == 502
+    line = ingressd.access_lines(path="/")[0]
+    assert line["error"]
+    assert line["bytes_received"] >= 1
