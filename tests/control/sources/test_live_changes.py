@@ -325,6 +325,29 @@ def test_reload_reads_although_nothing_seems_to_have_changed(tmp_path, watch, mo
     watch(scenario)
 
 
+def test_a_configuration_replaced_while_it_is_read_is_read_again(tmp_path, watch, monkeypatch):
+    file = tmp_path / "config.yaml"
+    (tmp_path / "k8s" / "a.yaml").write_text(SERVICE % ("a", "x"))
+    load, loads = local.load_config, []
+
+    def slow_load(*args, **kwargs):
+        loaded = load(*args, **kwargs)
+        loads.append(loaded)
+        if len(loads) == 1:
+            replace(file, LISTENER)
+        return loaded
+
+    monkeypatch.setattr(local, "load_config", slow_load)
+
+    async def scenario(watched):
+        # Whether it is seen at once or as a change: what the file says now is what counts in the end.
+        if watched.services():
+            await watched.next()
+        assert watched.services() == {}
+
+    watch(scenario)
+
+
 def test_manifests_that_are_not_there_are_named(tmp_path, watch):
     (tmp_path / "config.yaml").write_text("manifests: [nowhere, k8s]\n")
     (tmp_path / "k8s" / "a.yaml").write_text(SERVICE % ("a", "x"))
