@@ -1,4 +1,4 @@
-"""A response that ends too early must look truncated to the client: after its first byte the only honest end is an abort."""
+"""A response that ends too early must look truncated: after its first byte the only honest end is an abort."""
 
 from __future__ import annotations
 

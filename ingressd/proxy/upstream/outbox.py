@@ -40,7 +40,10 @@ class Outbox:
         if pending:
             self._pending = []
             for index in range(0, len(pending), 2):
-                pending[index].write(pending[index + 1])
+                try:
+                    pending[index].write(pending[index + 1])
+                except RuntimeError:  # uvloop: reset by its peer in this turn. The others' writes must not be lost.
+                    continue
 
     def _flush_at_end(self) -> None:
         self._scheduled = False
