@@ -107,10 +107,8 @@ class Supervisor:
 
     def _pause_s(self) -> float:
         now_s = time.monotonic()
-        moments = [self._looked_at_s + LOOK_S, *self._due.values()]
-        if self._drain_from_s is not None:
-            moments.append(self._drain_from_s + self._grace_s)
-        return max(0.0, min(LOOK_S, *(moment - now_s for moment in moments if moment > now_s), LOOK_S))
+        moments = (self._looked_at_s + LOOK_S, *self._due.values())
+        return max(0.0, min(moment - now_s for moment in moments))
 
     def _signals(self, numbers: bytes) -> None:
         for number in numbers:
@@ -239,7 +237,7 @@ class Supervisor:
             if code != 0:
                 log.warning("%s ended while draining: %s", child, how)
             return
-        log.error("%s ended: %s; it is started again", child, how)
+        log.log(logging.ERROR if code else logging.INFO, "%s ended: %s; it is started again", child, how)
         self._again(child)
 
     def _again(self, child: Child) -> None:
@@ -305,6 +303,8 @@ class Supervisor:
         controller.tell(Order(orders.ADMIN, number=self._table.workers), self._admin)
         for name in self._listeners.bound:
             controller.tell(Order(orders.BOUND, name=name))
+        for name, reason in self._listeners.failed.items():
+            controller.tell(Order(orders.BOUND, name=name, detail=reason))
 
     def _announce(self, changes: Changes) -> None:
         """Tell everybody what became of the listeners."""
@@ -361,17 +361,14 @@ class Supervisor:
         log.info("%s: draining, %g s of grace, at most %g s for what runs", name, self._grace_s, self._timeout_s)
         self._drain_from_s = time.monotonic()
         self._due.clear()
-        if self._grace_s <= 0.0:
-            self._listeners.close()
+        # Workers accept as long as the grace period lasts; the last of them takes what waits, then closes for good.
+        self._listeners.close()
         for child in self._children.values():
             child.tell(Order(orders.DRAIN, grace_s=self._grace_s, timeout_s=self._timeout_s))
 
     def _drain_on(self, now_s: float) -> None:
         if self._drain_from_s is None:
             return
-        if now_s >= self._drain_from_s + self._grace_s:
-            # Our own copies too, else the kernel would go on accepting for nobody.
-            self._listeners.close()
         if now_s >= self._drain_from_s + self._grace_s + self._timeout_s + OVERTIME_S:
             for index in self._workers():
                 child = self._children[index]
