@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import resource
+import stat
 import time
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +24,7 @@ def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) ->
     """
     operational_log.configure(level, form, process="supervisor")
     _raise_descriptor_limit()
+    _append_to_files()
     flags_text = json.dumps(dict(flags))
 
     tickets = TicketSecret.fresh(time.time())  # noqa: TID251 - the entry point
@@ -38,6 +42,15 @@ def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) ->
             os.close(secret)
 
     return Supervisor(start, level=level, form=form).run()
+
+
+def _append_to_files() -> None:
+    """`ingressd run > FILE 2>&1` must not have two writers overwrite each other: each write goes to the end."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
 
 
 def _raise_descriptor_limit() -> None:

@@ -48,6 +48,7 @@ class Ingressd:
         }
         self.config_path = folder / "ingressd.yaml"
         self._output = folder / "output.log"
+        self.output_mode = "ab"
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ class Ingressd:
         """Start the process and wait until /readyz says 200."""
         self.write_config()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("INGRESSD_")}
-        with self._output.open("ab") as output:
+        with self._output.open(self.output_mode) as output:
             self._process = subprocess.Popen(
                 [str(PROGRAM), "run", "--config", str(self.config_path)],
                 stdin=subprocess.DEVNULL,
