@@ -22,6 +22,7 @@ PEERS: dict[str, Command] = {
     "envoy": envoy.command,
     "aiohttp": plain_aiohttp.command,
     "nginx-tuned": nginx.tuned_command,
+    "dataplane-alone": lambda place: program_command("dataplane_alone", place),
     "pair-blind": lambda place: program_command("pair_blind", place),
     "pair-httptools": lambda place: program_command("pair_httptools", place),
     "pair-aiohttp-parser": lambda place: program_command("pair_aiohttp_parser", place),

@@ -12,6 +12,7 @@ mpl.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from loadtest.table import size_name
 
@@ -71,6 +72,9 @@ def _lines(axes: Axes, cells: Cells, variable: str, *, title: str, label: Callab
         axes.plot(xs, [costs[points[x]] for x in xs], marker="o", color=palette[name], label=name, linewidth=1.8)
     axes.set_xticks(range(len(points)), [label(point) for point in points])
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("CPU µs a request (log)")
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(axis="y", which="both", alpha=0.25)
