@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import platform
 import signal
@@ -66,6 +67,7 @@ class Controller:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._draining = False
+        self._settled = False  # Once every worker has the first snapshot.
         self._stopped: asyncio.Future[int] = self._loop.create_future()
         self._admin_socket: asyncio.Future[socket.socket] = self._loop.create_future()
         self._unsent: list[Order] = []
@@ -133,6 +135,11 @@ class Controller:
         await self._admin.start(await self._admin_socket)
 
     def _acknowledged(self, version: int) -> None:
+        if not self._settled:
+            self._settled = True
+            gc.collect()
+            # The world as it was first read stays for long; walking over it again and again delays changes.
+            gc.freeze()
         clean = not self._publisher.quarantine.held
         self._metrics.reloaded(time.time(), clean=clean)  # noqa: TID251 - handed to those who may not read it
         self._pipeline.acknowledged(version)

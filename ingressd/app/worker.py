@@ -44,6 +44,8 @@ from ingressd.proxy.dataplane.dataplane import Dataplane
 from ingressd.proxy.tls.tickets import TicketSecret
 
 REPORT_S: Final = 1.0
+SLICE_UNITS: Final = 2000
+"""Hashing so many units takes about 1 ms."""
 
 
 class Serving(Protocol):
@@ -209,17 +211,17 @@ class WorkerProcess:
                 link.send(Ack(delta.version, refused, self._clock() - began_s, error))
 
     async def _apply(self, delta: Delta) -> dict[str, str]:
-        delta = self._reduced(delta)
+        digests = await _digests(delta)
+        delta = self._reduced(delta, digests)
         self._column[APPLYING] = delta.version
+        for key in (*delta.changed, *delta.removed):
+            # Should this fail half-way, nobody knows which of the two versions serves.
+            self._digests.pop(key, None)
         refused = await self._dataplane.apply(delta)
         self._version = self._column[VERSION] = delta.version
-        for key in delta.removed:
+        self._digests.update(digests)
+        for key in refused:
             self._digests.pop(key, None)
-        for key, unit in delta.changed.items():
-            if key in refused:
-                self._digests.pop(key, None)
-            else:
-                self._digests[key] = hash(bytes(unit))
         policy = delta.changed.get("process")
         if policy is not None and "process" not in refused:
             decoded = decode_unit(policy)
@@ -231,7 +233,7 @@ class WorkerProcess:
             gc.freeze()
         return refused
 
-    def _reduced(self, delta: Delta) -> Delta:
+    def _reduced(self, delta: Delta, digests: dict[str, int]) -> Delta:
         """A snapshot from nothing, as a controller that started again sends, becomes a delta to what serves here."""
         if delta.base == self._version and delta.base != 0:
             return delta
@@ -239,7 +241,7 @@ class WorkerProcess:
             raise ValueError(f"a delta from version {delta.base}, but {self._version} serves")
         if self._version == 0:
             return delta
-        changed = {key: unit for key, unit in delta.changed.items() if self._digests.get(key) != hash(bytes(unit))}
+        changed = {key: unit for key, unit in delta.changed.items() if self._digests.get(key) != digests[key]}
         removed = tuple(key for key in self._digests if key not in delta.changed)
         return msgspec.structs.replace(delta, base=self._version, changed=changed, removed=removed)
 
@@ -273,6 +275,16 @@ class WorkerProcess:
         await asyncio.sleep(grace_s + 0.001)
         await self._dataplane.drained(timeout_s)
         self._report(0, everything=False)
+
+
+async def _digests(delta: Delta) -> dict[str, int]:
+    """A hash of each unit of a delta, without holding the loop for long."""
+    found = {}
+    for number, (key, unit) in enumerate(delta.changed.items()):
+        found[key] = hash(bytes(unit))
+        if number % SLICE_UNITS == SLICE_UNITS - 1:
+            await asyncio.sleep(0)
+    return found
 
 
 async def _run(

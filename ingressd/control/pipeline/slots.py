@@ -26,6 +26,7 @@ class Slots:
         self._leaving: dict[int, int] = {}  # Slot to the version that no longer names it.
         self._resting: dict[int, float] = {}  # Slot to when it may be used again.
         self._owned: dict[int, int] = {}  # Digest to slot, of a controller that ran before us.
+        self._back: dict[int, int] = {}  # Digest to slot, of endpoints that left and may come back before it is free.
         self._free: list[int] = []
         for slot in range(MAX_SLOTS - 1, 0, -1):
             digest = self._directory[table.base(slot) + DIRECTORY]
@@ -50,7 +51,7 @@ class Slots:
                 after[address] = slot
         for address, slot in before.items():
             if address not in after:
-                self._leaving[slot] = version
+                self._leave(slot, version)
         if after:
             self._of[upstream] = after
         else:
@@ -59,8 +60,12 @@ class Slots:
     def settle(self) -> None:
         """After the first complete snapshot: slots of a former controller that nobody asked for are let go."""
         for slot in self._owned.values():
-            self._leaving[slot] = 0
+            self._leave(slot, 0)
         self._owned.clear()
+
+    def _leave(self, slot: int, version: int) -> None:
+        self._leaving[slot] = version
+        self._back[self._directory[self._table.base(slot) + DIRECTORY]] = slot
 
     def release(self, acknowledged: int) -> None:
         """Give back what every worker has let go of; `acknowledged` is the version that all of them serve."""
@@ -72,6 +77,7 @@ class Slots:
         for slot, moment in list(self._resting.items()):
             if now_s >= moment and self._table.sum(slot, IN_FLIGHT) == 0:
                 del self._resting[slot]
+                del self._back[self._directory[self._table.base(slot) + DIRECTORY]]
                 self._table.clear_slot(slot)
                 self._free.append(slot)
 
@@ -89,22 +95,16 @@ class Slots:
         digest = _digest(upstream, address)
         slot = self._owned.pop(digest, None)
         if slot is None:
-            slot = self._returning(digest)
+            slot = self._back.pop(digest, None)
+            if slot is not None:
+                self._leaving.pop(slot, None)
+                self._resting.pop(slot, None)
         if slot is None:
             if not self._free:
                 return None
             slot = self._free.pop()
             self._directory[self._table.base(slot) + DIRECTORY] = digest
         return slot
-
-    def _returning(self, digest: int) -> int | None:
-        """The slot of an endpoint that left and comes back before its slot was used again."""
-        for waiting in (self._leaving, self._resting):
-            for slot in waiting:
-                if self._directory[self._table.base(slot) + DIRECTORY] == digest:
-                    del waiting[slot]
-                    return slot
-        return None
 
 
 def _digest(upstream: str, address: str) -> int:
