@@ -85,6 +85,7 @@ class ProcessPolicy(msgspec.Struct, frozen=True, tag="ProcessPolicy"):
 
     client_header_timeout_s: float = 60.0
     client_body_timeout_s: float = 60.0
+    client_send_timeout_s: float = 60.0
     keep_alive_s: float = 75.0
     keep_alive_requests: int = 1000
     request_line_bytes: int = 8192

@@ -91,6 +91,13 @@ BUILT: Final = (
         v.size_between(4096, 16 * 1024**2),
         "What is held of one peer before the other is no longer read",
     ),
+    _ours(
+        "client-send-timeout",
+        "60",
+        "client_send_timeout_s",
+        v.seconds,
+        "How long a client may take nothing of its answer (nginx's `send_timeout`)",
+    ),
     # Forwarding
     _process(
         "use-forwarded-headers", "false", "use_forwarded_headers", v.boolean, "Believe X-Forwarded-* of trusted proxies"

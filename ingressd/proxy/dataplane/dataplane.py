@@ -401,4 +401,5 @@ def _pool_limits(process: ProcessPolicy) -> PoolLimits:
         idle_s=process.upstream_keepalive_timeout_s,
         requests=process.upstream_keepalive_requests,
         age_s=process.upstream_keepalive_time_s,
+        buffer_bytes=process.buffer_bytes,
     )

@@ -32,7 +32,6 @@ LINGER: Final = 4
 CLOSED: Final = 5
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-HIGH_WATER_BYTES: Final = 65536
 LINGER_S: Final = 2.0
 PROBE_AFTER_S: Final = 0.5
 CLOSE_LINE: Final = b"Connection: close\r\n"
@@ -101,7 +100,7 @@ class ClientConnection(Downstream):
     # ------------------------------------------------------------------------------------------------ asyncio
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        transport.set_write_buffer_limits(self.worker.current.buffer_bytes)
         peer = transport.get_extra_info("peername")
         if peer:
             self.peer_ip = peer[0].removeprefix("::ffff:")
@@ -287,7 +286,7 @@ class ClientConnection(Downstream):
             self._pending = bytearray(data)
         else:
             self._pending += data
-        if len(self._pending) >= HIGH_WATER_BYTES:
+        if len(self._pending) >= self.worker.current.buffer_bytes:
             self.pause_reading()
 
     def pause_reading(self) -> None:

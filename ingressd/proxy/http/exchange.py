@@ -26,9 +26,6 @@ from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnecti
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
 
-CLIENT_SEND_TIMEOUT_S: Final = 60.0
-"""nginx's `send_timeout`: a client that takes nothing for this long is gone."""
-
 _VERSION: Final = b" HTTP/1.1\r\n"
 
 MAX_VIA: Final = 10
@@ -671,7 +668,7 @@ class Exchange(ResponseHandler):
         else:
             route = self.route
             if route is not None:
-                timeout = CLIENT_SEND_TIMEOUT_S if client.writing_paused else route.read_timeout_s
+                timeout = self.runtime.send_timeout_s if client.writing_paused else route.read_timeout_s
                 client.set_deadline(now + timeout)
         client.write_body(body, end)
 
@@ -695,7 +692,7 @@ class Exchange(ResponseHandler):
         """The client takes the answer slower than the endpoint sends it."""
         if self._connection is not None:
             self._connection.pause_reading()
-            self.client.set_deadline(self.worker.clock() + CLIENT_SEND_TIMEOUT_S)
+            self.client.set_deadline(self.worker.clock() + self.runtime.send_timeout_s)
 
     def on_client_resumed(self) -> None:
         """The client caught up."""

@@ -23,6 +23,7 @@ cdef class CompiledRoute:
 
 cdef class Runtime:
     cdef public double body_timeout_s
+    cdef public long buffer_bytes
     cdef public Forwarder forwarder
     cdef public double head_timeout_s
     cdef public bytes health_path
@@ -33,6 +34,7 @@ cdef class Runtime:
     cdef public tuple own_filters
     cdef public object process
     cdef public HeadLimits response_limits
+    cdef public double send_timeout_s
     cdef public object table
     cdef public long version
     cpdef bytes host_of(self, bytes raw)

@@ -75,6 +75,7 @@ class Runtime:
 
     __slots__ = (
         "body_timeout_s",
+        "buffer_bytes",
         "forwarder",
         "head_timeout_s",
         "health_path",
@@ -85,6 +86,7 @@ class Runtime:
         "own_filters",
         "process",
         "response_limits",
+        "send_timeout_s",
         "table",
         "version",
     )
@@ -107,6 +109,8 @@ class Runtime:
         self.health_path = process.health_path.encode("ascii")
         self.head_timeout_s = process.client_header_timeout_s
         self.body_timeout_s = process.client_body_timeout_s
+        self.send_timeout_s = process.client_send_timeout_s
+        self.buffer_bytes = process.buffer_bytes
         self.keep_alive_s = process.keep_alive_s
         self.keep_alive_requests = process.keep_alive_requests
         self.hosts: dict[bytes, bytes] = {}
@@ -136,6 +140,8 @@ class Runtime:
         runtime.health_path = self.health_path
         runtime.head_timeout_s = self.head_timeout_s
         runtime.body_timeout_s = self.body_timeout_s
+        runtime.send_timeout_s = self.send_timeout_s
+        runtime.buffer_bytes = self.buffer_bytes
         runtime.keep_alive_s = self.keep_alive_s
         runtime.keep_alive_requests = self.keep_alive_requests
         runtime.hosts = self.hosts

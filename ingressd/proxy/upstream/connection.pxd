@@ -12,6 +12,7 @@ cdef class UpstreamConnection:
     cdef object _decoder
     cdef ResponseHead _head
     cdef bytes _held
+    cdef object _high_water
     cdef long _interims
     cdef object _left
     cdef object _limits

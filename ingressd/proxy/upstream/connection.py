@@ -32,7 +32,6 @@ MAX_INTERIM_RESPONSES: Final = 64
 """A flood of 1xx is a fault of the upstream, not something to relay without end."""
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-HIGH_WATER_BYTES: Final = 65536
 
 
 class ResponseHandler:
@@ -85,6 +84,7 @@ class UpstreamConnection:
         "_decoder",
         "_head",
         "_held",
+        "_high_water",
         "_interims",
         "_left",
         "_limits",
@@ -107,8 +107,17 @@ class UpstreamConnection:
     )
 
     def __init__(
-        self, buffer: memoryview, outbox: Outbox, *, limits: HeadLimits, server_name: str, opened_s: float
+        self,
+        buffer: memoryview,
+        outbox: Outbox,
+        *,
+        limits: HeadLimits,
+        server_name: str,
+        opened_s: float,
+        high_water_bytes: int = 65536,
     ) -> None:
+        """`high_water_bytes`: what may wait to be written before `on_upstream_paused` is called."""
+        self._high_water = high_water_bytes
         self._buffer = buffer
         self._outbox = outbox
         self._limits = limits
@@ -166,7 +175,7 @@ class UpstreamConnection:
         if self.state == CLOSED:
             transport.abort()
             return
-        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        transport.set_write_buffer_limits(self._high_water)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

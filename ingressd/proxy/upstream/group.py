@@ -139,7 +139,12 @@ class UpstreamGroup:
         """
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(
-            self._share.buffer, self._outbox, limits=limits, server_name=server_name, opened_s=now
+            self._share.buffer,
+            self._outbox,
+            limits=limits,
+            server_name=server_name,
+            opened_s=now,
+            high_water_bytes=self.limits.buffer_bytes,
         )
         if self.context is None:
             try:

@@ -3,6 +3,7 @@ from ingressd.proxy.upstream.connection cimport UpstreamConnection
 
 cdef class PoolLimits:
     cdef public double age_s
+    cdef public object buffer_bytes
     cdef public long connections
     cdef public double idle_s
     cdef public long requests

@@ -11,11 +11,17 @@ from ingressd.proxy.upstream.connection import UpstreamConnection
 
 
 class PoolLimits:
-    """How many connections are kept, for how long, and for how many requests (`upstream-keepalive-*`)."""
+    """How many connections are kept, for how long, and for how many requests (`upstream-keepalive-*`).
 
-    __slots__ = ("age_s", "connections", "idle_s", "requests")
+    `buffer_bytes` is how much may wait to be written to one of them before the client is no longer read.
+    """
 
-    def __init__(self, connections: int, idle_s: float, requests: int, age_s: float) -> None:
+    __slots__ = ("age_s", "buffer_bytes", "connections", "idle_s", "requests")
+
+    def __init__(
+        self, *, connections: int, idle_s: float, requests: int, age_s: float, buffer_bytes: int = 65536
+    ) -> None:
+        self.buffer_bytes = buffer_bytes
         self.connections = connections
         self.idle_s = idle_s
         self.requests = requests
