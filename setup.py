@@ -61,4 +61,4 @@ def extensions() -> list[Extension]:
     return cythonize(modules, language_level=3, build_dir="build/cython", compiler_directives=directives)
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
