@@ -17,7 +17,7 @@ from ingressd.model.codec import Delta, decode_unit
 from ingressd.model.units import Listener, ProcessPolicy, Route
 from ingressd.observe.access_log import AccessLogWriter
 from ingressd.observe.counters import WorkerCounters
-from ingressd.observe.shared_table import CONNECTIONS, HEARTBEAT_MS, VERSION, SharedTable
+from ingressd.observe.shared_table import APPLYING_UNIT, CONNECTIONS, HEARTBEAT_MS, VERSION, SharedTable
 from ingressd.proxy.dataplane.state import Stale, UnitState
 from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.listener.acceptor import Acceptor
@@ -37,6 +37,7 @@ SLICE_S: Final = 0.005
 """How long building may hold the loop before traffic gets its turn."""
 
 FREEZE_FROM_UNITS: Final = 64
+DRAIN_LOOK_S: Final = 0.02
 
 
 class Log(Protocol):
@@ -108,13 +109,15 @@ class Dataplane:
         for key in delta.removed:
             units.remove(key, stale)
         self._slots.update(delta.slots)
-        for key, raw in delta.changed.items():
+        for place, (key, raw) in enumerate(delta.changed.items(), 1):
+            self._worker.column[APPLYING_UNIT] = place
             try:
                 units.put(key, decode_unit(raw), stale)
             except msgspec.MsgspecError as error:
                 refused[key] = f"cannot be read: {error}"
             if pause.due():
                 await pause.take()
+        self._worker.column[APPLYING_UNIT] = 0
         self._apply_process(stale, refused)
         for name in stale.upstreams:
             self._apply_upstream(name, stale, refused)
@@ -282,23 +285,28 @@ class Dataplane:
 
     def _stop_accepting(self) -> None:
         self._stopped_accepting = True
+        for acceptor in self._acceptors.values():
+            acceptor.accept_waiting()
         for name in list(self._sockets):
             self.unlisten(name)
         self._close_idle()
 
     def _close_idle(self) -> None:
+        now = self._worker.clock()
         for client in list(self._worker.clients):
             if not has_unread(client.transport):
-                client.close_if_idle()
+                client.close_if_idle(now)
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until what runs has finished, `timeout_s` at most; what then still runs is cut."""
         clock = self._worker.clock
         until = clock() + timeout_s
-        while self._worker.clients and clock() < until:
+        while clock() < until:
+            await asyncio.sleep(DRAIN_LOOK_S)
             if self._stopped_accepting:
                 self._close_idle()
-            await asyncio.sleep(0.02)
+                if not self._worker.clients:
+                    break
         for client in list(self._worker.clients):
             client.abort()
         await asyncio.sleep(0)

@@ -12,6 +12,7 @@ cdef class ClientConnection(Downstream):
     cdef bint _eof
     cdef Exchange _exchange
     cdef bint _keep
+    cdef double _opened_s
     cdef bytearray _pending
     cdef bint _pumping
     cdef bint _reading_paused

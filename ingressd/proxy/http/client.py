@@ -33,6 +33,7 @@ CLOSED: Final = 5
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 LINGER_S: Final = 2.0
+FRESH_S: Final = 1.0
 PROBE_AFTER_S: Final = 0.5
 CLOSE_LINE: Final = b"Connection: close\r\n"
 KEEP_ALIVE_LINE: Final = b"Connection: keep-alive\r\n"
@@ -53,6 +54,7 @@ class ClientConnection(Downstream):
         "_eof",
         "_exchange",
         "_keep",
+        "_opened_s",
         "_pending",
         "_pumping",
         "_reading_paused",
@@ -91,6 +93,7 @@ class ClientConnection(Downstream):
         self._pumping = False
         self._eof = False
         self._keep = False
+        self._opened_s = 0.0
         self._chunked_answer = False
 
     def __repr__(self) -> str:
@@ -108,7 +111,8 @@ class ClientConnection(Downstream):
         worker = self.worker
         worker.clients.add(self)
         worker.counters.connections += 1
-        self.set_deadline(worker.clock() + worker.current.head_timeout_s)
+        self._opened_s = worker.clock()
+        self.set_deadline(self._opened_s + worker.current.head_timeout_s)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.worker.buffer
@@ -470,9 +474,12 @@ class ClientConnection(Downstream):
         self._body_window_bytes = 0
         self.set_deadline(now + self.worker.current.body_timeout_s)
 
-    def close_if_idle(self) -> bool:
-        """Close a connection that waits for a request of which nothing has arrived. For the drain."""
-        if self.phase != HEAD or self._pending:
+    def close_if_idle(self, now: float) -> bool:
+        """Close a connection that waits for a request of which nothing has arrived. For the drain.
+
+        One that has just been opened gets a moment more: its first request is on the way.
+        """
+        if self.phase != HEAD or self._pending or (self._served == 0 and now < self._opened_s + FRESH_S):
             return False
         self._close()
         return True

@@ -68,29 +68,40 @@ class Acceptor:
         self.stop()
         self._sock.close()
 
+    def accept_waiting(self) -> None:
+        """Take every connection that waits in the queue now: once nobody listens any more, the kernel resets them."""
+        while self._accept_one():
+            pass
+
     def _accept(self) -> None:
         worker = self.worker
-        counters = worker.counters
         for _ in range(self._burst):
-            if counters.connections >= worker.current.process.max_connections:
+            if worker.counters.connections >= worker.current.process.max_connections:
                 self._rest()
                 return
-            try:
-                sock, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            if not self._accept_one():
                 return
-            except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
-                    counters.rejected += 1
-                    self._rest()
-                return
-            counters.accepted += 1
-            worker.column[ACCEPTED] += 1
-            sock.setblocking(False)
-            protocol = self._protocol()
-            task = worker.loop.create_task(self._connect(protocol, sock), name="accept")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+
+    def _accept_one(self) -> bool:
+        worker = self.worker
+        counters = worker.counters
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                counters.rejected += 1
+                self._rest()
+            return False
+        counters.accepted += 1
+        worker.column[ACCEPTED] += 1
+        sock.setblocking(False)
+        protocol = self._protocol()
+        task = worker.loop.create_task(self._connect(protocol, sock), name="accept")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _connect(self, protocol: Any, sock: socket.socket) -> None:
         try:

@@ -88,7 +88,6 @@ class UpstreamConnection:
         "_interims",
         "_left",
         "_limits",
-        "_loop",
         "_method",
         "_outbox",
         "_poisoned",
