@@ -7,7 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PIP_FLAGS := --quiet --disable-pip-version-check
-SOURCES := $(shell find ingressd -name '*.py') setup.py pyproject.toml README.md
+SOURCES := $(shell find ingressd -name '*.py' -o -name '*.pxd') setup.py pyproject.toml README.md
 UV := uv==0.13.9
 COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip compile --quiet --upgrade \
 	--generate-hashes --python-version 3.11
@@ -42,10 +42,10 @@ compiled: .venv-compiled/.installed  ## the same tests on the compiled build
 	.venv-compiled/bin/pytest -m process
 
 bench: .venv-bench/.installed  ## CPU, latency and memory beside nginx, haproxy, caddy, envoy and a plain aiohttp proxy
-	.venv-bench/bin/python -m loadtest
+	.venv-bench/bin/python -m loadtest --ingressd .venv-bench/bin/ingressd
 
-bench-quick: .venv-bench/.installed  ## the same in a minute or two, fewer rounds
-	.venv-bench/bin/python -m loadtest --quick
+bench-quick: .venv-bench/.installed  ## half a minute: nginx beside ingressd, the usual small exchange
+	.venv-bench/bin/python -m loadtest.quick --ingressd .venv-bench/bin/ingressd
 
 lock:  ## pin every dependency again, with hashes
 	test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install $(PIP_FLAGS) $(UV); }
