@@ -11,7 +11,8 @@ PAGE = Path(__file__).with_name("settings.md")
 HEAD = """# Settings and flags
 
 Written by `python docs/write_settings.py` from the tables that the parser uses; do not edit. Values are strings, as
-in a ConfigMap and on a command line. Unset keys have the defaults of ingress-nginx 1.15; where ours differs, the table says so.
+in a ConfigMap and on a command line. Unset keys have the defaults of ingress-nginx 1.15; where ours differs, the table
+says so.
 
 ## `settings`, and a ConfigMap named by `settingsConfigMap`
 
