@@ -20,6 +20,7 @@ HOT = [
     "ingressd/protocol/fields.py",
     "ingressd/protocol/h1.py",
     "ingressd/protocol/limits.py",
+    "ingressd/proxy/http/attempts.py",
     "ingressd/proxy/http/client.py",
     "ingressd/proxy/http/downstream.py",
     "ingressd/proxy/http/exchange.py",

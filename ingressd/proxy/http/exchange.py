@@ -6,25 +6,21 @@ the upstream's connection do. No Task is made for an exchange but to connect.
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from typing import Any, Final
 
 from ingressd.filters.base import Answer
-from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
 from ingressd.protocol.chunked import LAST_CHUNK, chunk
 from ingressd.protocol.fields import MAX_FORWARDS, STRICT_TRANSPORT_SECURITY, VIA
 from ingressd.protocol.h1 import NO_BODY, RequestHead, ResponseHead
-from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.answers import status_line
+from ingressd.proxy.http.attempts import Attempts
 from ingressd.proxy.http.downstream import BODILESS, END, UNKNOWN_LENGTH, Downstream
-from ingressd.proxy.http.errors import CLIENT_GONE, STATUS
-from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES, may_retry
+from ingressd.proxy.http.errors import CLIENT_GONE
+from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES
 from ingressd.proxy.routing.normalise import normalise_path
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
-from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
-from ingressd.proxy.upstream.endpoint import EndpointState
-from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
+from ingressd.proxy.upstream.connection import UpstreamConnection
+from ingressd.proxy.upstream.failure import Failure
 
 _VERSION: Final = b" HTTP/1.1\r\n"
 
@@ -45,44 +41,16 @@ RETRY_STATUSES: Final = {
 OK_LINE: Final = b"HTTP/1.1 200 OK\r\n"
 
 
-class Exchange(ResponseHandler):
+class Exchange(Attempts):
     """The state of one exchange; made for every request, so plain slots."""
 
     __slots__ = (
-        "_base",
         "_body_seen",
-        "_connect",
-        "_connection",
-        "_endpoint",
-        "_fresh",
-        "_message",
-        "_replay",
-        "_replay_bytes",
-        "_request_ended",
-        "_response",
-        "_sent",
         "_transform",
-        "_tried",
-        "_tries",
-        "answering",
         "bytes_received",
-        "client",
-        "error",
-        "forwarded",
         "framed",
-        "head",
-        "host",
         "path",
-        "route",
-        "runtime",
-        "started_s",
         "status",
-        "tunnelling",
-        "upstream_addr",
-        "upstream_s",
-        "upstream_started_s",
-        "upstream_status",
-        "worker",
     )
 
     def __init__(self, client: Downstream, runtime: Runtime, head: RequestHead | None, now: float) -> None:
@@ -91,12 +59,12 @@ class Exchange(ResponseHandler):
         self.runtime = runtime
         self.head = head
         self.started_s = now
-        self.route: CompiledRoute | None = None
-        self.forwarded: Any = None
+        self.route = None
+        self.forwarded = None
         self.host = b""
         self.path = b""
         self.status = 0
-        self.error: str | None = None
+        self.error = None
         self.answering = False
         """The head of an answer has gone out: the only failure left is to cut it short."""
         self.framed = True
@@ -108,19 +76,18 @@ class Exchange(ResponseHandler):
         self.upstream_started_s = 0.0
         self.upstream_s = -1.0
         self._base = 0
-        self._connection: UpstreamConnection | None = None
-        self._endpoint: EndpointState | None = None
-        self._connect: asyncio.Task[None] | None = None
+        self._connection = None
+        self._endpoint = None
+        self._connect = None
         self._message = b""
-        self._replay: list[bytes] | None = None
+        self._replay = None
         self._replay_bytes = 0
         self._body_seen = 0
         self._request_ended = False
         self._sent = False
-        self._response: ResponseHead | None = None
         self._transform: Any = None
         self._tries = 0
-        self._tried: list[EndpointState] | None = None
+        self._tried = None
         self._fresh = False
 
     @property
@@ -272,227 +239,6 @@ class Exchange(ResponseHandler):
                 if route is not None:
                     self.client.set_deadline(now + route.read_timeout_s)
 
-    def _replayable(self) -> bool:
-        """Whether everything of the body that has come is still here."""
-        return self._replay_bytes <= REPLAY_BYTES
-
-    # ------------------------------------------------------------------------------------------------ attempts
-    def _attempt(self, now: float) -> None:
-        """Send the request to the next endpoint: over a pooled connection if there is one, else over a new one."""
-        route = self.route
-        head = self.head
-        if route is None or route.group is None or head is None:
-            return
-        group = route.group
-        endpoint = self._next_endpoint(now)
-        if endpoint is None:
-            self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
-            return
-        self._tries += 1
-        if self._tries == 1:
-            group.budget.count_request(now)
-        self._take(endpoint)
-        server_name = group.server_name(self.host.decode("latin-1")) if group.context is not None else ""
-        if not self._fresh:
-            connection = endpoint.pool.take(server_name)
-            if connection is not None and head.method not in IDEMPOTENT:
-                while connection is not None and has_unread(connection.transport):
-                    connection.close()
-                    connection = endpoint.pool.take(server_name)
-            if connection is not None:
-                self.worker.counters.pool_reused += 1
-                self._send(connection, now)
-                return
-        self.worker.counters.pool_opened += 1
-        self.client.set_deadline(now + route.connect_timeout_s)
-        self._connect = self.worker.loop.create_task(self._open(endpoint, server_name, now), name="upstream connect")
-
-    def _next_endpoint(self, now: float) -> EndpointState | None:
-        route = self.route
-        if route is None or route.group is None:
-            return None
-        balancer = route.group.balancer
-        key = self._hash_key(route.group.unit.hash_by)
-        tried = self._tried
-        if tried is None:
-            return balancer.pick(key, now)
-        first = None
-        for candidate in balancer.candidates(key, now):
-            if candidate not in tried:
-                return candidate
-            first = first or candidate
-        return first
-
-    def _hash_key(self, hash_by: str) -> bytes | None:
-        if not hash_by:
-            return None
-        head = self.head
-        if hash_by == "client_ip" or head is None:
-            client_ip: str = self.forwarded.client_ip
-            return client_ip.encode("latin-1")
-        if hash_by == "uri":
-            return head.target
-        if hash_by == "host":
-            return self.host
-        return self._field(hash_by.removeprefix("header:").lower().encode("latin-1"))
-
-    def _take(self, endpoint: EndpointState) -> None:
-        self._endpoint = endpoint
-        column = self.worker.column
-        base = self._base = endpoint.base
-        column[base + IN_FLIGHT] += 1
-        column[base + REQUESTS] += 1
-        self.upstream_addr = self.upstream_addr + ", " + endpoint.name if self.upstream_addr else endpoint.name
-
-    def _leave(self) -> None:
-        """This attempt is over, however it went."""
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            self.worker.column[self._base + IN_FLIGHT] -= 1
-
-    async def _open(self, endpoint: EndpointState, server_name: str, now: float) -> None:
-        """Connect, then send. Cancelled when the deadline passes or the client goes away."""
-        route = self.route
-        if route is None or route.group is None:
-            return
-        group = route.group
-        failure = Failure.CONNECT
-        detail = ""
-        connection = None
-        try:
-            connection = await group.connect(endpoint, server_name, self.runtime.response_limits, now)
-        except (ssl.SSLError, ValueError) as error:
-            failure, detail = Failure.TLS, str(error)
-        except OSError as error:
-            detail = error.strerror or str(error)
-        self._connect = None
-        now = self.worker.clock()
-        if connection is None or connection.transport is None:
-            self._connect_failed(failure, detail, now)
-            return
-        endpoint.pool.opened(connection)
-        if not connection.reusable:
-            # It spoke before it was asked, or left already: whatever that was, it is not our answer.
-            connection.close()
-            self._failed(Failure.CLOSED, "closed, or spoke, before the request")
-            return
-        if endpoint.failures:
-            group.balancer.connect_succeeded(endpoint)
-        if self._endpoint is endpoint and not self.answering:
-            self._send(connection, now)
-        else:
-            endpoint.pool.release(connection, now)
-
-    def _connect_failed(self, failure: Failure, detail: str, now: float) -> None:
-        endpoint = self._endpoint
-        route = self.route
-        self.worker.counters.connect_failures += 1
-        if endpoint is not None and route is not None and route.group is not None:
-            route.group.balancer.connect_failed(endpoint, now, timed_out=failure is Failure.CONNECT_TIMEOUT)
-        self._failed(failure, detail)
-
-    def _send(self, connection: UpstreamConnection, now: float) -> None:
-        route = self.route
-        head = self.head
-        if route is None or head is None:
-            return
-        self._connection = connection
-        self._sent = True
-        self.upstream_started_s = now
-        ended = self._request_ended
-        replay = self._replay
-        client = self.client
-        message = self._message
-        if replay is not None:
-            message = message + b"".join(replay)
-            if self._replay_bytes > REPLAY_BYTES:
-                self._replay = None
-                client.resume_reading()
-        if ended:
-            client.set_deadline(now + route.read_timeout_s)
-        else:
-            client.set_deadline(now + self.runtime.body_timeout_s)
-        connection.send(self, head.method, message, ended)
-
-    # ------------------------------------------------------------------------------------------------ failures
-    def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
-        """The connection that carried the request is gone."""
-        if connection is not self._connection:
-            return
-        self._connection = None
-        if failure is Failure.CLOSED and connection.reused and connection.requests > 1 and not self.answering:
-            self._fresh = True
-        self._failed(failure, detail)
-
-    def _failed(self, failure: Failure, detail: str) -> None:
-        """An attempt failed: another one, or the end."""
-        endpoint = self._endpoint
-        if endpoint is not None:
-            self.worker.column[self._base + FAILURES] += 1
-            if self._tried is None:
-                self._tried = []
-            self._tried.append(endpoint)
-        self._note_attempt(None)
-        self._leave()
-        reason = f"{failure.value}: {detail}" if detail else failure.value
-        if self.tunnelling:
-            self.error = reason
-            self.client.close_tunnel()
-            self.finish(self.worker.clock())
-            return
-        if self.answering:
-            self._cut(reason)
-            return
-        if self._retry(failure):
-            self.worker.counters.retries += 1
-            self._attempt(self.worker.clock())
-            return
-        self.refuse(STATUS[failure], reason, close=not self._request_ended)
-
-    def _retry(self, failure: Failure) -> bool:
-        route = self.route
-        head = self.head
-        if route is None or route.group is None or head is None:
-            return False
-        now = self.worker.clock()
-        allowed = may_retry(
-            failure,
-            route.policy,
-            method=head.method,
-            replayable=not self._sent or (self._request_ended and self._replayable()),
-            tries=self._tries,
-            elapsed_s=now - self.started_s,
-        )
-        if allowed and failure in TIMEOUTS and self._alone(route):
-            return False  # Who has just let a time-out pass is not asked to do it again.
-        if allowed and (failure in TIMEOUTS or failure is Failure.STATUS) and failure is not Failure.CONNECT_TIMEOUT:
-            allowed = route.group.budget.take(now)
-            if not allowed:
-                self.worker.counters.retries_refused += 1
-        return allowed
-
-    def _alone(self, route: CompiledRoute) -> bool:
-        """Whether every endpoint there is has been tried."""
-        group = route.group
-        tried = self._tried or ()
-        return group is None or all(endpoint in tried for endpoint in group.endpoints.values())
-
-    def _note_attempt(self, status: int | None) -> None:
-        if status is not None:
-            self.upstream_status = status
-        if self.upstream_started_s:
-            self.upstream_s = self.worker.clock() - self.upstream_started_s
-
-    def _abandon_upstream(self) -> None:
-        """Stop whatever is under way towards an endpoint; a connection with half a message is never pooled."""
-        connect, self._connect = self._connect, None
-        if connect is not None:
-            connect.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        self._leave()
-
     def refuse(self, status: int, reason: str, *, close: bool = False) -> None:
         """End the exchange with one of our own answers; after the first byte of another one, cut that short instead."""
         if self.answering:
@@ -567,7 +313,8 @@ class Exchange(ResponseHandler):
         head = self.head
         route = self.route
         client = self.client
-        if head is None or route is None:
+        forwarded = self.forwarded
+        if head is None or route is None or forwarded is None:
             return
         now = self.worker.clock()
         status = response.status
@@ -588,14 +335,13 @@ class Exchange(ResponseHandler):
             group.balancer.observe(endpoint, self.upstream_s, now)
         self.status = status
         self.answering = True
-        self._response = response
         length = response.content_length if response.content_length is not None else UNKNOWN_LENGTH
         flags = END if end else 0
         if response.framing == NO_BODY:
             flags |= BODILESS
         if route.response_filters:
             for response_filter in route.response_filters:
-                transform = response_filter.on_response(self.forwarded, response)
+                transform = response_filter.on_response(forwarded, response)
                 if transform is not None and not flags & BODILESS:
                     self._transform = transform
             if self._transform is not None:
@@ -747,6 +493,11 @@ class Exchange(ResponseHandler):
         """The upstream will send no more opaque bytes."""
         self.client.end_tunnel()
 
+    def _end_tunnel(self, reason: str) -> None:
+        self.error = reason
+        self.client.close_tunnel()
+        self.finish(self.worker.clock())
+
     def on_tunnel_idle(self, now: float) -> None:
         """Neither side has said anything for `proxy-read-timeout`."""
         self.error = "tunnel was idle too long"
@@ -808,18 +559,3 @@ class Exchange(ResponseHandler):
                 self._field if log.wants_header else None,
             )
         )
-
-    def _field(self, name: bytes) -> bytes | None:
-        """The first value of a request field, by its lowercase name; None when it is not there."""
-        head = self.head
-        if head is None:
-            return None
-        if name == b"host":
-            return head.host
-        if head.special is not None and name in head.special:
-            return head.special[name][0]
-        for line in head.fields:
-            field, _, value = line.partition(b":")
-            if field.lower() == name:
-                return value.strip(b" \t")
-        return None

@@ -1,0 +1,330 @@
+"""The attempts of an exchange: which endpoint, over which connection, and whether there is another one after a failure.
+
+The retry law itself is `retry.may_retry`; here is what it is asked with, and what follows from its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
+from ingressd.protocol.h1 import RequestHead
+from ingressd.proxy.drain.linger import has_unread
+from ingressd.proxy.http.downstream import Downstream
+from ingressd.proxy.http.errors import STATUS
+from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES, may_retry
+from ingressd.proxy.runtime.forwarded import Forwarded
+from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
+from ingressd.proxy.runtime.worker import Worker
+from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
+from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
+
+
+class Attempts(ResponseHandler):
+    """The upstream's side of an exchange. `Exchange` sets every attribute, and is the only class made of it."""
+
+    __slots__ = (
+        "_base",
+        "_connect",
+        "_connection",
+        "_endpoint",
+        "_fresh",
+        "_message",
+        "_replay",
+        "_replay_bytes",
+        "_request_ended",
+        "_sent",
+        "_tried",
+        "_tries",
+        "answering",
+        "client",
+        "error",
+        "forwarded",
+        "head",
+        "host",
+        "route",
+        "runtime",
+        "started_s",
+        "tunnelling",
+        "upstream_addr",
+        "upstream_s",
+        "upstream_started_s",
+        "upstream_status",
+        "worker",
+    )
+
+    client: Downstream
+    worker: Worker
+    runtime: Runtime
+    head: RequestHead | None
+    route: CompiledRoute | None
+    forwarded: Forwarded | None
+    host: bytes  # in its normal form
+    error: str | None  # why, when the answer is ours or was cut
+    answering: bool  # the head of an answer has gone out: the only failure left is to cut it short
+    tunnelling: bool
+    started_s: float
+    upstream_addr: str  # every endpoint that was tried
+    upstream_status: int
+    upstream_started_s: float  # when the request left, in this attempt
+    upstream_s: float  # until the response's head came; below 0 without one
+    _base: int  # of the endpoint's cells, while an attempt counts there
+    _connection: UpstreamConnection | None
+    _endpoint: EndpointState | None
+    _connect: asyncio.Task[None] | None
+    _fresh: bool  # no pooled connection any more
+    _message: bytes  # the request's head as it is sent
+    _replay: list[bytes] | None  # what came of the body, framed, as long as it may have to be sent again
+    _replay_bytes: int
+    _request_ended: bool
+    _sent: bool
+    _tries: int
+    _tried: list[EndpointState] | None
+
+    def refuse(self, status: int, reason: str, *, close: bool = False) -> None:
+        """End the exchange with one of our own answers; after the first byte of another one, cut that short instead."""
+        raise NotImplementedError
+
+    def _cut(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def _end_tunnel(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def _replayable(self) -> bool:
+        """Whether everything of the body that has come is still here."""
+        return self._replay_bytes <= REPLAY_BYTES
+
+    # ------------------------------------------------------------------------------------------------ attempts
+    def _attempt(self, now: float) -> None:
+        """Send the request to the next endpoint: over a pooled connection if there is one, else over a new one."""
+        route = self.route
+        head = self.head
+        if route is None or route.group is None or head is None:
+            return
+        group = route.group
+        endpoint = self._next_endpoint(now)
+        if endpoint is None:
+            self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
+            return
+        self._tries += 1
+        if self._tries == 1:
+            group.budget.count_request(now)
+        self._take(endpoint)
+        server_name = group.server_name(self.host.decode("latin-1")) if group.context is not None else ""
+        if not self._fresh:
+            connection = endpoint.pool.take(server_name)
+            if connection is not None and head.method not in IDEMPOTENT:
+                while connection is not None and has_unread(connection.transport):
+                    connection.close()
+                    connection = endpoint.pool.take(server_name)
+            if connection is not None:
+                self.worker.counters.pool_reused += 1
+                self._send(connection, now)
+                return
+        self.worker.counters.pool_opened += 1
+        self.client.set_deadline(now + route.connect_timeout_s)
+        self._connect = self.worker.loop.create_task(self._open(endpoint, server_name, now), name="upstream connect")
+
+    def _next_endpoint(self, now: float) -> EndpointState | None:
+        route = self.route
+        if route is None or route.group is None:
+            return None
+        balancer = route.group.balancer
+        key = self._hash_key(route.group.unit.hash_by)
+        tried = self._tried
+        if tried is None:
+            return balancer.pick(key, now)
+        first = None
+        for candidate in balancer.candidates(key, now):
+            if candidate not in tried:
+                return candidate
+            first = first or candidate
+        return first
+
+    def _hash_key(self, hash_by: str) -> bytes | None:
+        if not hash_by:
+            return None
+        head = self.head
+        forwarded = self.forwarded
+        if head is None or forwarded is None:
+            return None
+        if hash_by == "client_ip":
+            return forwarded.client_ip.encode("latin-1")
+        if hash_by == "uri":
+            return head.target
+        if hash_by == "host":
+            return self.host
+        return self._field(hash_by.removeprefix("header:").lower().encode("latin-1"))
+
+    def _take(self, endpoint: EndpointState) -> None:
+        self._endpoint = endpoint
+        column = self.worker.column
+        base = self._base = endpoint.base
+        column[base + IN_FLIGHT] += 1
+        column[base + REQUESTS] += 1
+        self.upstream_addr = self.upstream_addr + ", " + endpoint.name if self.upstream_addr else endpoint.name
+
+    def _leave(self) -> None:
+        """This attempt is over, however it went."""
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            self.worker.column[self._base + IN_FLIGHT] -= 1
+
+    async def _open(self, endpoint: EndpointState, server_name: str, now: float) -> None:
+        """Connect, then send. Cancelled when the deadline passes or the client goes away."""
+        route = self.route
+        if route is None or route.group is None:
+            return
+        group = route.group
+        failure = Failure.CONNECT
+        detail = ""
+        connection = None
+        try:
+            connection = await group.connect(endpoint, server_name, self.runtime.response_limits, now)
+        except (ssl.SSLError, ValueError) as error:
+            failure, detail = Failure.TLS, str(error)
+        except OSError as error:
+            detail = error.strerror or str(error)
+        self._connect = None
+        now = self.worker.clock()
+        if connection is None or connection.transport is None:
+            self._connect_failed(failure, detail, now)
+            return
+        endpoint.pool.opened(connection)
+        if not connection.reusable:
+            # It spoke before it was asked, or left already: whatever that was, it is not our answer.
+            connection.close()
+            self._failed(Failure.CLOSED, "closed, or spoke, before the request")
+            return
+        if endpoint.failures:
+            group.balancer.connect_succeeded(endpoint)
+        if self._endpoint is endpoint and not self.answering:
+            self._send(connection, now)
+        else:
+            endpoint.pool.release(connection, now)
+
+    def _connect_failed(self, failure: Failure, detail: str, now: float) -> None:
+        endpoint = self._endpoint
+        route = self.route
+        self.worker.counters.connect_failures += 1
+        if endpoint is not None and route is not None and route.group is not None:
+            route.group.balancer.connect_failed(endpoint, now, timed_out=failure is Failure.CONNECT_TIMEOUT)
+        self._failed(failure, detail)
+
+    def _send(self, connection: UpstreamConnection, now: float) -> None:
+        route = self.route
+        head = self.head
+        if route is None or head is None:
+            return
+        self._connection = connection
+        self._sent = True
+        self.upstream_started_s = now
+        ended = self._request_ended
+        replay = self._replay
+        client = self.client
+        message = self._message
+        if replay is not None:
+            message = message + b"".join(replay)
+            if self._replay_bytes > REPLAY_BYTES:
+                self._replay = None
+                client.resume_reading()
+        if ended:
+            client.set_deadline(now + route.read_timeout_s)
+        else:
+            client.set_deadline(now + self.runtime.body_timeout_s)
+        connection.send(self, head.method, message, ended)
+
+    # ------------------------------------------------------------------------------------------------ failures
+    def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
+        """The connection that carried the request is gone."""
+        if connection is not self._connection:
+            return
+        self._connection = None
+        if failure is Failure.CLOSED and connection.reused and connection.requests > 1 and not self.answering:
+            self._fresh = True
+        self._failed(failure, detail)
+
+    def _failed(self, failure: Failure, detail: str) -> None:
+        """An attempt failed: another one, or the end."""
+        endpoint = self._endpoint
+        if endpoint is not None:
+            self.worker.column[self._base + FAILURES] += 1
+            if self._tried is None:
+                self._tried = []
+            self._tried.append(endpoint)
+        self._note_attempt(None)
+        self._leave()
+        reason = f"{failure.value}: {detail}" if detail else failure.value
+        if self.tunnelling:
+            self._end_tunnel(reason)
+            return
+        if self.answering:
+            self._cut(reason)
+            return
+        if self._retry(failure):
+            self.worker.counters.retries += 1
+            self._attempt(self.worker.clock())
+            return
+        self.refuse(STATUS[failure], reason, close=not self._request_ended)
+
+    def _retry(self, failure: Failure) -> bool:
+        route = self.route
+        head = self.head
+        if route is None or route.group is None or head is None:
+            return False
+        now = self.worker.clock()
+        allowed = may_retry(
+            failure,
+            route.policy,
+            method=head.method,
+            replayable=not self._sent or (self._request_ended and self._replayable()),
+            tries=self._tries,
+            elapsed_s=now - self.started_s,
+        )
+        if allowed and failure in TIMEOUTS and self._alone(route):
+            return False  # Who has just let a time-out pass is not asked to do it again.
+        if allowed and (failure in TIMEOUTS or failure is Failure.STATUS) and failure is not Failure.CONNECT_TIMEOUT:
+            allowed = route.group.budget.take(now)
+            if not allowed:
+                self.worker.counters.retries_refused += 1
+        return allowed
+
+    def _alone(self, route: CompiledRoute) -> bool:
+        """Whether every endpoint there is has been tried."""
+        group = route.group
+        tried = self._tried or ()
+        return group is None or all(endpoint in tried for endpoint in group.endpoints.values())
+
+    def _note_attempt(self, status: int | None) -> None:
+        if status is not None:
+            self.upstream_status = status
+        if self.upstream_started_s:
+            self.upstream_s = self.worker.clock() - self.upstream_started_s
+
+    def _abandon_upstream(self) -> None:
+        """Stop whatever is under way towards an endpoint; a connection with half a message is never pooled."""
+        connect, self._connect = self._connect, None
+        if connect is not None:
+            connect.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._leave()
+
+    def _field(self, name: bytes) -> bytes | None:
+        """The first value of a request field, by its lowercase name; None when it is not there."""
+        head = self.head
+        if head is None:
+            return None
+        if name == b"host":
+            return head.host
+        if head.special is not None and name in head.special:
+            return head.special[name][0]
+        for line in head.fields:
+            field, _, value = line.partition(b":")
+            if field.lower() == name:
+                return value.strip(b" \t")
+        return None
