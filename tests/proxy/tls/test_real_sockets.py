@@ -225,12 +225,16 @@ def test_key_updates_are_followed_and_answered(store):
 @pytest.mark.skipif(OPENSSL is None, reason="no openssl")
 def test_no_early_data_and_no_compression(store):
     async def scenario():
-        async with listening(store, lambda _: RecordingApp()) as (port, _, _share):
+        app = RecordingApp()
+        async with listening(store, lambda _: app) as (port, _, _share):
             process = await s_client(port, "-tls1_3", "-no_ign_eof")
             process.stdin.write(b"hello\n")
             await process.stdin.drain()
-            await asyncio.sleep(0.1)
-            output, _ = await process.communicate(b"Q\n")
+            await until(lambda: app.received == b"hello\n")
+            app.transport.write(b"answer\n")
+            # The session ticket comes before the answer, and it says how much early data we take.
+            output = await process.stdout.readuntil(b"answer\n")
+            output += (await process.communicate(b"Q\n"))[0]
             assert b"Max Early Data: 0" in output
             assert b"Compression: NONE" in output
 
