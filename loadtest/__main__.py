@@ -1,6 +1,7 @@
 """`python -m loadtest`: run the bench, print the tables, write results and a plot.
 
-`--write-docs` renders the last results into the documentation instead.
+`--write-docs` renders the last results into the documentation instead. `--quick` is `python -m loadtest.quick`: nginx
+against ingressd in half a minute, with its own options.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from loadtest import cell, machine, pages, plot, syscalls, table
+from loadtest import cell, idle, machine, pages, plot, quick, syscalls, table
 from loadtest.field import ALL_PEERS, DEFAULT_PEERS, Field, default_builds, enter_field, parse_builds
-from loadtest.launch import MissingError, find
+from loadtest.launch import RESULTS, MissingError, find
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = (101, 1024, 16 * 1024, 256 * 1024)
 CONNECTIONS = (1, 64, 512)
 USUAL_CONNECTIONS = 64
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--patience", type=float, default=10.0, help="seconds to wait for quiet CPUs before a run")
     options.add_argument("--full", action="store_true", help="every size with every number of connections")
     options.add_argument("--no-syscalls", action="store_true")
+    options.add_argument("--idle", type=int, default=8000, metavar="N", help="idle connections to hold, 0 for none")
     options.add_argument("--name", default="latest", help="results/NAME.json and results/NAME.png")
     options.add_argument("--quiet", action="store_true", help="no line for each run")
     options.add_argument(
@@ -113,14 +114,19 @@ def bench(options: argparse.Namespace, builds: dict[str, str]) -> dict[str, Any]
             results["cells"].append({**one._asdict(), "peers": measured})
         if not options.no_syscalls:
             results["syscalls"] = _count_syscalls(field, options)
+    if options.idle:
+        results["idle"] = idle.measure_all(names, builds, connections=options.idle)
     return results
 
 
 def main() -> int:
+    """The command. 1 when nothing could be measured."""
+    if "--quick" in sys.argv[1:]:
+        return quick.main([argument for argument in sys.argv[1:] if argument != "--quick"])
     options = parser().parse_args()
     path = RESULTS / f"{options.name}.json"
     if options.write_docs:
-        pages.write_docs(json.loads(path.read_text()), RESULTS)
+        pages.write_docs(json.loads(path.read_text()))
         return 0
     unknown = {name for name in options.peers.split(",") if name} - set(ALL_PEERS)
     if unknown:

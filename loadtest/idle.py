@@ -15,16 +15,17 @@ import ssl
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loadtest import procfs, table
-from loadtest.__main__ import RESULTS
-from loadtest.field import ALL_PEERS, Peer, default_builds, enter_field, parse_builds
-from loadtest.launch import LOAD_CPU, MissingError, unverified_context
+from loadtest.field import ALL_PEERS, DEFAULT_PEERS, Peer, default_builds, enter_field, parse_builds
+from loadtest.launch import LOAD_CPU, RESULTS, MissingError, unverified_context
 
 REQUEST = b"GET /101 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BATCH = 50
+FILES_BESIDES = 1000
 
 
 def per_connection_kib(before_kib: int, after_kib: int, connections: int) -> float:
@@ -70,13 +71,15 @@ async def _hold(peer: Peer, scheme: str, connections: int) -> dict[str, float]:
     }
 
 
-def _raise_file_limit(connections: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * connections + 1000
-    if soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted, hard)
-        )
+def _allowed(connections: int) -> int:
+    """Raise the limit of open files, for us and whom we start; fewer connections where it cannot be raised enough."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + FILES_BESIDES
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        wanted, connections = hard, (hard - FILES_BESIDES) // 2
+        print(f"only {hard} files may be open: {connections} connections", file=sys.stderr)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return connections
 
 
 def measure(peer: Peer, connections: int) -> dict[str, Any]:
@@ -92,28 +95,35 @@ def measure(peer: Peer, connections: int) -> dict[str, Any]:
     return result
 
 
+def measure_all(names: Sequence[str], builds: Mapping[str, str], *, connections: int) -> dict[str, Any]:
+    """Start everybody anew and measure one after the other. Missing when there is no backend."""
+    connections = _allowed(connections)
+    results: dict[str, Any] = {"connections": connections, "peers": {}}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))
+        field = enter_field(stack, folder, names=names, builds=builds, sizes=(101,))
+        results["missing"] = field.missing
+        os.sched_setaffinity(0, {LOAD_CPU})
+        for peer in field.peers:
+            results["peers"][peer.name] = measure(peer, connections)
+    return results
+
+
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m loadtest.idle", description=__doc__)
-    options.add_argument("--peers", default="nginx,haproxy,caddy,envoy,aiohttp", help=f"of {', '.join(ALL_PEERS)}")
+    options.add_argument("--peers", default=",".join(DEFAULT_PEERS), help=f"of {', '.join(ALL_PEERS)}")
     options.add_argument("--ingressd", action="append", metavar="[LABEL=]COMMAND")
     options.add_argument("--connections", type=int, default=8000)
     arguments = options.parse_args()
     builds = default_builds() if arguments.ingressd is None else parse_builds(filter(None, arguments.ingressd))
-    _raise_file_limit(arguments.connections)
-    results: dict[str, Any] = {"connections": arguments.connections, "peers": {}}
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))
-        names = [name for name in arguments.peers.split(",") if name]
-        try:
-            field = enter_field(stack, folder, names=names, builds=builds, sizes=(101,))
-        except MissingError as exc:
-            print(f"cannot measure: {exc}", file=sys.stderr)
-            return 1
-        for name, why in field.missing.items():
-            print(f"missing: {name}: {why}")
-        os.sched_setaffinity(0, {LOAD_CPU})
-        for peer in field.peers:
-            results["peers"][peer.name] = measure(peer, arguments.connections)
+    names = [name for name in arguments.peers.split(",") if name]
+    try:
+        results = measure_all(names, builds, connections=arguments.connections)
+    except MissingError as exc:
+        print(f"cannot measure: {exc}", file=sys.stderr)
+        return 1
+    for name, why in results["missing"].items():
+        print(f"missing: {name}: {why}")
     print(table.idle_table(results))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "idle.json").write_text(json.dumps(results, indent=1))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+RESULTS = Path(__file__).parent / "results"
 PROXY_CPU = 0
 LOAD_CPU = 1
 PR_SET_PDEATHSIG = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,16 +53,15 @@ def cells_text(results: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def write_docs(results: Mapping[str, Any], folder: Path) -> None:
-    """Write tables and plot. Idle memory comes from idle.json beside the results when it is there."""
+def write_docs(results: Mapping[str, Any]) -> None:
+    """Write tables and plot. What was not measured stays as it was."""
     path = DOCS / "performance.md"
     page = replace_section(path.read_text(), "machine", machine_text(results))
     page = replace_section(page, "cells", cells_text(results))
     if results.get("syscalls"):
         page = replace_section(page, "syscalls", table.syscall_table(results["syscalls"]))
-    idle = folder / "idle.json"
-    if idle.exists():
-        page = replace_section(page, "idle", table.idle_table(json.loads(idle.read_text())))
+    if results.get("idle"):
+        page = replace_section(page, "idle", table.idle_table(results["idle"]))
     path.write_text(page)
     (DOCS / "img").mkdir(exist_ok=True)
     plot.draw(results, DOCS / "img" / "performance.png")

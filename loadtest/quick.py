@@ -16,7 +16,8 @@ from loadtest.field import ALL_PEERS, default_builds, enter_field, parse_builds
 from loadtest.launch import MissingError
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print the ratio; 1 when a peer is missing or fails."""
     options = argparse.ArgumentParser(prog="python -m loadtest.quick", description=__doc__)
     options.add_argument("--ingressd", action="append", metavar="[LABEL=]COMMAND")
     options.add_argument("--peers", default="nginx", help=f"of {', '.join(ALL_PEERS)}")
@@ -27,7 +28,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=4)
     options.add_argument("--patience", type=float, default=3.0, help="seconds to wait for quiet CPUs before a run")
     options.add_argument("--syscalls", action="store_true")
-    arguments = options.parse_args()
+    arguments = options.parse_args(argv)
     builds = default_builds() if arguments.ingressd is None else parse_builds(filter(None, arguments.ingressd))
     one = cell.Cell(arguments.scheme, arguments.size, arguments.connections)
     with contextlib.ExitStack() as stack:

@@ -113,5 +113,7 @@ def everything(results: Mapping[str, Any]) -> str:
         parts += [f"\n{cell_title(cell)}", cell_table(cell)]
     if results.get("syscalls"):
         parts += ["\nSyscalls a request (64 connections, smallest body)", syscall_table(results["syscalls"])]
+    if results.get("idle"):
+        parts += [f"\nMemory of {results['idle']['connections']} idle connections", idle_table(results["idle"])]
     parts.extend(f"missing: {name}: {why}" for name, why in results["missing"].items())
     return "\n".join(parts)

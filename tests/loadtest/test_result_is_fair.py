@@ -86,3 +86,9 @@ def test_memory_of_a_connection_is_the_difference_shared_out():
     assert idle.per_connection_kib(1000, 17000, 8000) == 2.0
     with pytest.raises(ValueError, match="no connection"):
         idle.per_connection_kib(1, 2, 0)
+
+
+@pytest.mark.parametrize("section", ["machine", "cells", "syscalls", "idle"])
+def test_the_documentation_has_a_place_for_every_section(section):
+    page = (pages.DOCS / "performance.md").read_text()
+    assert pages.replace_section(page, section, "here").count("here\n<!-- /") == 1
