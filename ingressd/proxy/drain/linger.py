@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
-from typing import Any
+from typing import Any, Final
+
+READ_BYTES: Final = 65536
 
 
 def has_unread(transport: Any) -> bool:
@@ -14,3 +17,14 @@ def has_unread(transport: Any) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
+
+
+def read_left(transport: Any) -> bytes:
+    """What the kernel still holds of a connection that has failed, 64 KiB at most; b"" when there is nothing."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return b""
+    try:
+        return os.read(sock.fileno(), READ_BYTES)
+    except OSError:
+        return b""

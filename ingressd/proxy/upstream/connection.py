@@ -19,6 +19,8 @@ from ingressd.protocol.h1 import (
     find_head_end,
     parse_response_head,
 )
+from ingressd.proxy.drain.linger import read_left
+from ingressd.proxy.tls.transport import TlsTransport
 from ingressd.proxy.upstream.failure import Failure
 from ingressd.proxy.upstream.outbox import Outbox
 
@@ -208,6 +210,11 @@ class UpstreamConnection:
             self.state = CLOSED
             handler, self.handler = self.handler, None
             handler.on_upstream_failed(self, Failure.TRUNCATED, str(exc or "closed"))
+        elif exc is not None and self.state in (AWAIT_HEAD, BODY) and not isinstance(self.transport, TlsTransport):
+            # A write met a reset: what the endpoint said before it, an early answer perhaps, is still to be read.
+            left = read_left(self.transport)
+            if left:
+                self.data_received(left)
         self._lost(exc)
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
