@@ -81,7 +81,7 @@ def test_a_client_that_does_not_read_costs_bounded_memory(behind):
         client.send(request_bytes("/big", host="api.test"))
         time.sleep(1.0)
         assert 0 < sent < 30_000_000, "the upstream was read although the client was not reading"
-        assert ingressd.memory_kib() - before < 2048
+        assert ingressd.memory_kib() - before < 4096
 
 
 def test_an_upstream_that_does_not_read_costs_bounded_memory(behind):
@@ -99,4 +99,4 @@ def test_an_upstream_that_does_not_read_costs_bounded_memory(behind):
             while sent < 100_000_000:
                 client.send(b"x" * 100_000)
                 sent += 100_000
-        assert ingressd.memory_kib() - before < 2048
+        assert ingressd.memory_kib() - before < 4096

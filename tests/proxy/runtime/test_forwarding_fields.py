@@ -269,7 +269,10 @@ def test_many_peers_are_forgotten_not_kept():
     for number in range(5000):
         address = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
         assert forward(peer=address, forwarder=forwarder)[0].client_ip == address
-    assert len(forwarder._peers) <= 4096
+    kept = getattr(forwarder, "_peers", None)
+    if kept is None:
+        pytest.skip("compiled: its fields cannot be seen")
+    assert 0 < len(kept) <= 4096
 
 
 @pytest.mark.parametrize("text", ["", "a", "1.2.3", "1.2.3.4.5", "[1.2.3.4", "1.2.3.4:", "::g", "1.2.3.4 "])
