@@ -53,7 +53,7 @@ def extensions() -> list[Extension]:
     except ImportError:
         return []
     modules = [
-        Extension(path.removesuffix(".py").replace("/", "."), [path], optional=True, extra_compile_args=["-O2"])
+        Extension(path.removesuffix(".py").replace("/", "."), [path], optional=True, extra_compile_args=["-O2", "-g0"])
         for path in HOT
         if os.path.exists(path)
     ]
