@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import time
@@ -32,13 +33,14 @@ class Run:
     """One run of one peer.
 
     `own_busy` is the share of the run that the peer's tree was on a CPU; `cpu_busy` and `load_busy` are how busy the
-    proxy's CPU and the load's CPU were, whoever used them.
+    proxy's CPU and the load's CPU were, whoever used them; `load_own` is the share of wrk and backend.
     """
 
     cpu_us_per_request: float
     own_busy: float
     cpu_busy: float
     load_busy: float
+    load_own: float
     rps: float
     p50_us: float
     p99_us: float
@@ -47,8 +49,8 @@ class Run:
 
     @property
     def disturbed(self) -> bool:
-        """Somebody else used the proxy's CPU: caches and wake-ups then cost the peer too."""
-        return self.cpu_busy - self.own_busy > QUIET_SHARE
+        """Somebody else used one of the CPUs: caches and wake-ups then cost the peer too, and requests come late."""
+        return max(self.cpu_busy - self.own_busy, self.load_busy - self.load_own) > QUIET_SHARE
 
 
 def run_once(peer: Peer, cell: Cell, *, seconds: float) -> Run:
@@ -56,10 +58,14 @@ def run_once(peer: Peer, cell: Cell, *, seconds: float) -> Run:
     url = f"{cell.scheme}://localhost:{peer.port(cell.scheme)}/{cell.size_bytes}"
     pids = procfs.tree(peer.running.pid)
     proxy_before, load_before = procfs.cpu_ticks(PROXY_CPU), procfs.cpu_ticks(LOAD_CPU)
+    load_pids = [running.pid for running in peer.load]
+    load_used = procfs.cpu_used(load_pids)
+    wrk_s = _children_s()
     started, before = time.monotonic(), procfs.cpu_used(pids)
     report = wrk.run(url, cell.connections, seconds=seconds, cpu=LOAD_CPU)
     after = procfs.cpu_used(procfs.tree(peer.running.pid))
     elapsed = time.monotonic() - started
+    load_s = _children_s() - wrk_s + procfs.cpu_between(load_used, procfs.cpu_used(load_pids))
     proxy_after, load_after = procfs.cpu_ticks(PROXY_CPU), procfs.cpu_ticks(LOAD_CPU)
     peer.truncate_log()
     if not report.requests:
@@ -70,12 +76,19 @@ def run_once(peer: Peer, cell: Cell, *, seconds: float) -> Run:
         own_busy=used_s / elapsed,
         cpu_busy=_share(proxy_before, proxy_after),
         load_busy=_share(load_before, load_after),
+        load_own=load_s / elapsed,
         rps=report.rps,
         p50_us=report.p50_us,
         p99_us=report.p99_us,
         errors=report.errors,
         requests=report.requests,
     )
+
+
+def _children_s() -> float:
+    """CPU of the children that we have waited for: wrk."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def wait_quiet(limit_s: float) -> None:
@@ -119,7 +132,7 @@ def measure(
         wait_quiet(patience_s)
         run = _attempt(by_name[name], cell, seconds=seconds, say=say)
         if run is not None and run.disturbed and patience_s:
-            say(f"{cell} round {number + 1} {name}: somebody else used CPU 0, once more")
+            say(f"{cell} round {number + 1} {name}: somebody else used a CPU, once more")
             wait_quiet(patience_s)
             run = _attempt(by_name[name], cell, seconds=seconds, say=say) or run
         if run is not None:

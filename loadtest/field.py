@@ -32,11 +32,12 @@ ALL_PEERS = tuple(sorted({*PEERS, "haproxy"}))
 
 
 class Peer(NamedTuple):
-    """A running proxy."""
+    """A running proxy. `load` are the programs on the load's CPU that work for it: backend, HAProxy's syslog sink."""
 
     name: str
     place: Place
     running: Running
+    load: tuple[Running, ...]
 
     def port(self, scheme: str) -> int:
         return self.place.https_port if scheme == "https" else self.place.http_port
@@ -87,11 +88,11 @@ def enter_field(
     folder.chmod(0o755)
     cert_file, key_file = write_certificate(folder)
     (backend_port,) = free_ports(1)
-    stack.enter_context(start_backend(folder / "backend", backend_port, sizes=sizes))
+    load = [stack.enter_context(start_backend(folder / "backend", backend_port, sizes=sizes))]
     commands: dict[str, Command] = {}
     for name in names:
         if name == "haproxy":
-            commands[name] = lambda place: _haproxy(stack, place)
+            commands[name] = lambda place: _haproxy(stack, place, load)
         else:
             commands[name] = PEERS[name]
     for label, build in builds.items():
@@ -104,7 +105,7 @@ def enter_field(
             running = stack.enter_context(Running(name, command(place), folder=place.folder, cpu=PROXY_CPU))
             running.wait_ready(place.http_port)
             running.wait_ready(place.https_port, tls=True)
-            peers.append(Peer(name, place, running))
+            peers.append(Peer(name, place, running, tuple(load)))
         except MissingError as exc:
             missing[name] = str(exc)
     return Field(peers, missing)
@@ -116,10 +117,10 @@ def _place(folder: Path, backend_port: int, *, cert_file: Path, key_file: Path) 
     return Place(folder, http, https, admin, backend_port, cert_file, key_file)
 
 
-def _haproxy(stack: contextlib.ExitStack, place: Place) -> list[str]:
+def _haproxy(stack: contextlib.ExitStack, place: Place, load: list[Running]) -> list[str]:
     (port,) = free_ports(1)
     command = haproxy.command(place, syslog_port=port)
     sink = [sys.executable, str(Path(__file__).with_name("syslog_sink.py")), str(port), str(place.access_log)]
     (place.folder / "sink").mkdir()
-    stack.enter_context(Running("syslog sink", sink, folder=place.folder / "sink", cpu=LOAD_CPU))
+    load.append(stack.enter_context(Running("syslog sink", sink, folder=place.folder / "sink", cpu=LOAD_CPU)))
     return command

@@ -14,7 +14,6 @@ import resource
 import ssl
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,30 +81,31 @@ def _allowed(connections: int) -> int:
     return connections
 
 
-def measure(peer: Peer, connections: int) -> dict[str, Any]:
-    """Both schemes, one after the other. A scheme that fails says why instead of a number."""
-    result: dict[str, Any] = {"empty_pss_kib": procfs.memory_kib(peer.running.pid)[0]}
-    for scheme in ("http", "https"):
-        try:
-            result[scheme] = asyncio.run(_hold(peer, scheme, connections))
-        except (OSError, EOFError) as exc:
-            print(f"{peer.name} {scheme}: {exc}", file=sys.stderr)
-            result[scheme] = None
-        time.sleep(1)
-    return result
+def measure(peer: Peer, scheme: str, connections: int) -> dict[str, float] | None:
+    """One peer that has held no connections before. None, and a word why, when it does not hold them."""
+    try:
+        return asyncio.run(_hold(peer, scheme, connections))
+    except (OSError, EOFError) as exc:
+        print(f"{peer.name} {scheme}: {exc}", file=sys.stderr)
+        return None
 
 
 def measure_all(names: Sequence[str], builds: Mapping[str, str], *, connections: int) -> dict[str, Any]:
-    """Start everybody anew and measure one after the other. Missing when there is no backend."""
+    """Measure everybody, one after the other. Missing when there is no backend.
+
+    Everybody is started anew for TLS: what the plain connections have left behind would be used again, and not be seen.
+    """
     connections = _allowed(connections)
     results: dict[str, Any] = {"connections": connections, "peers": {}}
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))
-        field = enter_field(stack, folder, names=names, builds=builds, sizes=(101,))
-        results["missing"] = field.missing
-        os.sched_setaffinity(0, {LOAD_CPU})
-        for peer in field.peers:
-            results["peers"][peer.name] = measure(peer, connections)
+    os.sched_setaffinity(0, {LOAD_CPU})
+    for scheme in ("http", "https"):
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))
+            field = enter_field(stack, folder, names=names, builds=builds, sizes=(101,))
+            results["missing"] = field.missing
+            for peer in field.peers:
+                one = results["peers"].setdefault(peer.name, {"empty_pss_kib": procfs.memory_kib(peer.running.pid)[0]})
+                one[scheme] = measure(peer, scheme, connections)
     return results
 
 

@@ -112,6 +112,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         title=f"By number of connections ({first.upper()}, {size_name(smallest)})",
         label=str,
     )
-    grid[1][1].legend(fontsize=8, frameon=False, ncols=2)
+    handles, names = grid[1][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", fontsize=9, frameon=False, ncols=len(names))
     figure.savefig(path)
     pyplot.close(figure)

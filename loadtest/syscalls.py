@@ -67,7 +67,7 @@ def per_request(counts: Mapping[str, int], requests: int) -> dict[str, Any]:
     others = {
         name: round(count / requests, 3)
         for name, count in counts.items()
-        if name not in (*READS, *WRITES, *POLLS, TOTAL) and count / requests >= 0.005
+        if name not in (*READS, *WRITES, *POLLS, TOTAL) and count / requests >= 0.02
     }
     return {
         "reads": reads / requests,

@@ -8,12 +8,13 @@ from loadtest import __main__ as bench
 from loadtest import cell, field, idle, pages, table
 
 
-def run(cost_us: float, *, disturbed: bool = False) -> cell.Run:
+def run(cost_us: float, *, disturbed: bool = False, load_own: float = 0.45) -> cell.Run:
     return cell.Run(
         cpu_us_per_request=cost_us,
         own_busy=0.5,
         cpu_busy=1.0 if disturbed else 0.55,
         load_busy=0.5,
+        load_own=load_own,
         rps=1000.0,
         p50_us=100.0,
         p99_us=200.0,
@@ -36,6 +37,12 @@ def test_disturbed_runs_do_not_count_while_there_are_others():
     assert result["ratio_to_nginx"] == pytest.approx(1.1)
     assert result["disturbed"] == 1
     assert result["errors"] == 3
+
+
+def test_a_run_is_disturbed_by_a_stranger_on_either_cpu():
+    assert not run(10).disturbed
+    assert run(10, disturbed=True).disturbed
+    assert run(10, load_own=0.3).disturbed
 
 
 def test_disturbed_runs_count_when_there_is_nothing_else():
