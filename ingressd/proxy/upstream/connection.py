@@ -409,13 +409,16 @@ class UpstreamConnection:
         state, handler, head = self.state, self.handler, self._head
         if state == CLOSED:
             return
+        # The retry law ends at the first response byte: half a head is an answer, and a bad one.
+        silent = not self._held
         self.state = CLOSED
         self.handler = None
         self._held = b""
         self._poisoned = True
         if handler is not None:
             if state == AWAIT_HEAD:
-                handler.on_upstream_failed(self, Failure.CLOSED, str(exc or "closed"))
+                failure = Failure.CLOSED if silent else Failure.BAD_RESPONSE
+                handler.on_upstream_failed(self, failure, str(exc or "closed"))
             elif state == BODY:
                 until_close = head is not None and head.framing not in (LENGTH, CHUNKED, NO_BODY)
                 if until_close and exc is None:

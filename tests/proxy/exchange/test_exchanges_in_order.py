@@ -222,3 +222,16 @@ def test_a_101_nobody_asked_for_is_a_bad_answer() -> None:
         assert b"evil" not in sent
 
     play(scene)
+
+
+def test_half_a_response_head_is_the_end_of_all_tries() -> None:
+    def scene(stage: Stage) -> None:
+        upstream, client = stage.pooled(), stage.client()
+        client.data_received(GET)
+        stage.sent(upstream)
+        upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-")
+        upstream.eof_received()
+        assert stage.sent(client).startswith(b"HTTP/1.1 502 ")
+        assert stage.worker.counters.retries == 0
+
+    play(scene)
