@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import plot, table
+from loadtest.field import ALL_PEERS
 
+SMALL_BYTES = 101
+GOALS = (
+    ("http", "nginx", 1.0, 1.5),
+    ("http", "envoy", 0.5, 0.6),
+    ("http", "caddy", 0.25, 0.3),
+    ("https", "nginx", 1.2, 1.7),
+)
+"""Scheme, peer, what CPU per request against it should be, and what it must not be above."""
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -40,6 +49,22 @@ def _short(text: str) -> str:
     return found[0] if found else text
 
 
+def goals_text(results: Mapping[str, Any]) -> str:
+    """Every build of ingressd against the goals: smallest body, 64 connections."""
+    rows = []
+    for scheme, peer, goal, limit in GOALS:
+        for cell in results["cells"]:
+            if (cell["scheme"], cell["connections"]) != (scheme, 64) or cell["size_bytes"] > SMALL_BYTES:
+                continue
+            costs = {name: one["cpu_us_per_request"] for name, one in cell["peers"].items()}
+            rows += [
+                [f"{name}, {scheme.upper()}", peer, f"{costs[name] / costs[peer]:.2f}", f"{goal:.2f}", f"{limit:.2f}"]
+                for name in costs
+                if name not in ALL_PEERS and peer in costs
+            ]
+    return table.render(("build", "against", "ratio", "goal", "at most"), rows)
+
+
 def cells_text(results: Mapping[str, Any]) -> str:
     """The main cells whole, all cells as one matrix."""
     cells = results["cells"]
@@ -57,6 +82,7 @@ def write_docs(results: Mapping[str, Any]) -> None:
     """Write tables and plot. What was not measured stays as it was."""
     path = DOCS / "performance.md"
     page = replace_section(path.read_text(), "machine", machine_text(results))
+    page = replace_section(page, "goals", goals_text(results))
     page = replace_section(page, "cells", cells_text(results))
     if results.get("syscalls"):
         page = replace_section(page, "syscalls", table.syscall_table(results["syscalls"]))

@@ -95,7 +95,18 @@ def test_memory_of_a_connection_is_the_difference_shared_out():
         idle.per_connection_kib(1, 2, 0)
 
 
-@pytest.mark.parametrize("section", ["machine", "cells", "syscalls", "idle"])
+@pytest.mark.parametrize("section", ["machine", "goals", "cells", "syscalls", "idle"])
 def test_the_documentation_has_a_place_for_every_section(section):
     page = (pages.DOCS / "performance.md").read_text()
     assert pages.replace_section(page, section, "here").count("here\n<!-- /") == 1
+
+
+def test_goals_compare_builds_of_ours_only_in_the_cell_they_are_about():
+    peers = {"nginx": {"cpu_us_per_request": 10.0}, "ours": {"cpu_us_per_request": 12.0}}
+    cells = [
+        {"scheme": "http", "size_bytes": 101, "connections": 64, "peers": peers},
+        {"scheme": "http", "size_bytes": 1024, "connections": 64, "peers": peers},
+        {"scheme": "http", "size_bytes": 101, "connections": 1, "peers": peers},
+    ]
+    rows = pages.goals_text({"cells": cells}).splitlines()[2:]
+    assert [row.split()[1:8] for row in rows] == [["ours,", "HTTP", "|", "nginx", "|", "1.20", "|"]]
