@@ -25,7 +25,7 @@ from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.pipeline.slots import Slots
 from ingressd.control.sources.local import LocalSource
 from ingressd.ipc import orders
-from ingressd.ipc.orders import Order, OrderError, receive_order, send_order
+from ingressd.ipc.orders import Order, OrderError, send_order, waiting_orders
 from ingressd.model.problem import Problem
 from ingressd.model.units import Unit, key_of
 from ingressd.observe import operational_log
@@ -163,13 +163,7 @@ class Controller:
             self._unsent.pop(0)
 
     def _read_orders(self) -> None:
-        while True:
-            try:
-                received = receive_order(self._channel)
-            except BlockingIOError:
-                return
-            except OSError:
-                received = None
+        for received in waiting_orders(self._channel):
             if received is None:
                 self._stop(1)
                 return

@@ -29,7 +29,7 @@ from ingressd.ipc.messages import (
     ToWorker,
     decode_to_worker,
 )
-from ingressd.ipc.orders import Order, receive_order
+from ingressd.ipc.orders import Order, waiting_orders
 from ingressd.model.codec import Delta, decode_unit
 from ingressd.model.units import ProcessPolicy
 from ingressd.observe import operational_log
@@ -134,13 +134,7 @@ class WorkerProcess:
 
     # ------------------------------------------------------------------ orders of the supervisor
     def _read_orders(self) -> None:
-        while True:
-            try:
-                received = receive_order(self._channel)
-            except BlockingIOError:
-                return
-            except OSError:
-                received = None
+        for received in waiting_orders(self._channel):
             if received is None:
                 self._gone.set()
                 return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from ingressd.control.objects.event import ObjectKey, Position
+from ingressd.control.objects.event import Position, key_of_origin
 from ingressd.control.objects.static import StaticUpstream
 from ingressd.control.sources.batch import SourceBatch
 from ingressd.control.sources.local import locate, read_config, read_manifests
@@ -15,18 +15,9 @@ from ingressd.control.store.store import Store
 from ingressd.control.translate.tls_hosts import expired
 from ingressd.control.translate.translation import Translation
 from ingressd.control.translate.translator import Translator
-from ingressd.model.problem import Origin, Problem
+from ingressd.model.problem import Problem
 from ingressd.model.units import Certificate
 from ingressd.settings.config import Config
-
-_ENTRIES: Final = {
-    "listeners": "StaticListener",
-    "routes": "StaticRoute",
-    "upstreams": "StaticUpstream",
-    "tls": "StaticTls",
-    "settings": "ProcessSettings",
-    "flags": "Flags",
-}
 
 
 class Offline(NamedTuple):
@@ -72,7 +63,7 @@ def _locate(problem: Problem, store: Store, config_path: str) -> Problem:
     """The problem with the file and line of its field."""
     if problem.file:
         return problem
-    position = store.position(object_key(problem.origin))
+    position = store.position(key_of_origin(problem.origin))
     field = problem.field
     if position is None and problem.origin.kind == "Config" and config_path:
         position, field = Position(config_path), problem.origin.name
@@ -80,13 +71,6 @@ def _locate(problem: Problem, store: Store, config_path: str) -> Problem:
         return problem
     file, line = locate(position, field)
     return msgspec.structs.replace(problem, file=file, line=line)
-
-
-def object_key(origin: Origin) -> ObjectKey:
-    """The key of the object an origin names."""
-    if origin.kind != "Config":
-        return ObjectKey(origin.kind, origin.namespace, origin.name)
-    return ObjectKey(_ENTRIES.get(origin.name, "Config"), "", origin.rule or origin.name)
 
 
 def _by_place(problem: Problem) -> tuple[str, int, Problem]:

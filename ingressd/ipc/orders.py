@@ -10,6 +10,7 @@ import array
 import json
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 MAX_ORDER_BYTES: Final = 128 * 1024
@@ -137,3 +138,17 @@ def receive_order(channel: socket.socket) -> tuple[Order, list[int]] | None:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def waiting_orders(channel: socket.socket) -> Iterator[tuple[Order, list[int]] | None]:
+    """Every order that can be read now, as `receive_order` gives them; None, last, when the peer is gone."""
+    while True:
+        try:
+            received = receive_order(channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        yield received
+        if received is None:
+            return

@@ -52,7 +52,6 @@ _wire_encoder = msgspec.msgpack.Encoder(enc_hook=_wire_hook)
 _json_encoder = msgspec.json.Encoder(enc_hook=_json_hook, order="deterministic")
 _unit_decoder: msgspec.msgpack.Decoder[Unit] = msgspec.msgpack.Decoder(Unit, dec_hook=_decode_hook)
 _json_decoder: msgspec.json.Decoder[_JsonSnapshot] = msgspec.json.Decoder(_JsonSnapshot, dec_hook=_decode_hook)
-_delta_decoder = msgspec.msgpack.Decoder(Delta)
 
 
 def encode_unit(unit: Unit) -> bytes:
@@ -64,16 +63,6 @@ def decode_unit(data: bytes | msgspec.Raw) -> Unit:
     """The inverse of `encode_unit`. Raises msgspec.ValidationError or msgspec.DecodeError."""
     unit: Unit = _unit_decoder.decode(data)
     return unit
-
-
-def encode_delta(delta: Delta) -> bytes:
-    """A delta as MessagePack."""
-    return _wire_encoder.encode(delta)
-
-
-def decode_delta(data: bytes) -> Delta:
-    """The inverse of `encode_delta`; the units inside stay encoded."""
-    return _delta_decoder.decode(data)
 
 
 def to_json(value: Any) -> bytes:

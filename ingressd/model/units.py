@@ -120,6 +120,8 @@ class ProcessPolicy(msgspec.Struct, frozen=True, tag="ProcessPolicy"):
     worker_shutdown_timeout_s: float = 240.0
     shutdown_grace_period_s: float = 0.0
     health_path: str = "/healthz"
+    log_level: str = ""
+    """Of the operational log; "" leaves it to the configuration file."""
     tls: TlsPolicy = TlsPolicy()
     access_log: AccessLog = AccessLog()
 

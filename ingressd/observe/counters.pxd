@@ -13,7 +13,6 @@ cdef class RouteSeries:
 cdef class WorkerCounters:
     cdef public long long connections
     cdef public long long connections_idle
-    cdef public long long connections_tls
     cdef public long long connections_upgraded
     cdef public long long accepted
     cdef public long long rejected

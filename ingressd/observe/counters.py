@@ -112,7 +112,6 @@ def decode_report(report: bytes) -> CountersReport:
 ATTRIBUTES: Final = (
     "connections",
     "connections_idle",
-    "connections_tls",
     "connections_upgraded",
     "accepted",
     "rejected",
@@ -139,7 +138,6 @@ PROCESS_GAUGES: Final = frozenset(
     {
         "connections",
         "connections_idle",
-        "connections_tls",
         "connections_upgraded",
         "pool_idle",
         "loop_lag_s",
@@ -157,7 +155,6 @@ class WorkerCounters:
     def __init__(self) -> None:
         self.connections = 0
         self.connections_idle = 0
-        self.connections_tls = 0
         self.connections_upgraded = 0
         self.accepted = 0
         self.rejected = 0

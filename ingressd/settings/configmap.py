@@ -48,7 +48,7 @@ class ParsedSettings(msgspec.Struct, frozen=True):
     that `gzip` and `hsts` may be None), `route` → RoutePolicy, `upstream` → defaults of Upstream (`balancer`,
     `hash_by`). `add_headers` and `set_headers` name the ConfigMaps ("namespace/name") whose `data` are the header
     pairs, "" for none: give their data to `parse_headers`. Routes whose path begins with one of `no_tls_redirect` are
-    not redirected to HTTPS. `log_level` is that of the operational log, None when not set.
+    not redirected to HTTPS.
     """
 
     process: dict[str, Any] = {}
@@ -57,7 +57,6 @@ class ParsedSettings(msgspec.Struct, frozen=True):
     add_headers: str = ""
     set_headers: str = ""
     no_tls_redirect: tuple[str, ...] = (ACME_LOCATION,)
-    log_level: str | None = None
     problems: tuple[SettingProblem, ...] = ()
 
 
@@ -191,6 +190,8 @@ def _arranged(parsed: dict[str, Any], *, guarded: str | None, problems: tuple[Se
     if "use-gzip" in parsed:
         gzip = {"types": v.media_types(GZIP_TYPES), **_renamed(parsed, _GZIP)}
         process["gzip"] = gzip if parsed["use-gzip"] else None
+    if level := parsed.get("error-log-level"):
+        process["log_level"] = level
     if access_log := _access_log(parsed):
         process["access_log"] = access_log
     if parsed.get("disable-access-log") or parsed.get("disable-http-access-log"):
@@ -208,7 +209,6 @@ def _arranged(parsed: dict[str, Any], *, guarded: str | None, problems: tuple[Se
         add_headers=parsed.get("add-headers", ""),
         set_headers=parsed.get("proxy-set-headers", ""),
         no_tls_redirect=parsed.get("no-tls-redirect-locations", (ACME_LOCATION,)),
-        log_level=parsed.get("error-log-level"),
         problems=problems,
     )
 

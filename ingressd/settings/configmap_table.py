@@ -291,9 +291,7 @@ BUILT: Final = (
     _special("log-format-escape-json", "false", v.boolean, "Escape the template's values for JSON"),
     _special("log-format-escape-none", "false", v.boolean, "Do not escape the template's values"),
     _special("skip-access-log-urls", "", v.comma_list, "Paths that are not logged"),
-    _special(
-        "error-log-level", "notice", v.error_log_level, "Level of the operational log; unset: `log.level` of the file"
-    ),
+    _special("error-log-level", "", v.error_log_level, "Level of the operational log; unset: `log.level` of the file"),
     # Life
     _process(
         "worker-shutdown-timeout",

@@ -269,9 +269,9 @@ def hash_by(text: str) -> str:
 
 
 def error_log_level(text: str) -> str:
-    """nginx's levels as ours."""
-    levels = {"debug": "debug", "info": "info", "notice": "info", "warn": "warning"}
+    """nginx's levels as ours; "" is unset."""
+    levels = {"": "", "debug": "debug", "info": "info", "notice": "info", "warn": "warning"}
     levels.update(dict.fromkeys(("error", "crit", "alert", "emerg"), "error"))
     if text not in levels:
-        raise ValueError(f"expected one of {', '.join(levels)}, got {text!r}")
+        raise ValueError(f"expected one of {', '.join(filter(None, levels))}, got {text!r}")
     return levels[text]

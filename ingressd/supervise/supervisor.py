@@ -45,6 +45,8 @@ class Supervisor:
 
     def __init__(self, start: Start, *, level: str, form: str) -> None:
         self._start = start
+        self._log_configured = (level, form)
+        """What the configuration file says; `error-log-level` in the settings goes before its level."""
         self._log_options = (level, form)
         self._table = SharedTable.create(1)
         self._listeners = Listeners()
@@ -281,14 +283,22 @@ class Supervisor:
                 self._announce(self._listeners.want(order.listeners))
         elif order.op == orders.POLICY and self._drain_from_s is None:
             self._grace_s, self._timeout_s = order.grace_s, order.timeout_s
+            level, form = self._log_configured
+            self._set_log(order.detail or level, form)
+
+    def _set_log(self, level: str, form: str) -> None:
+        """Make every process log at this level and in this format; children that start later get them as arguments."""
+        if self._log_options == (level, form):
+            return
+        self._log_options = (level, form)
+        operational_log.configure(level, form, process="supervisor")
+        for index in self._children:
+            self._tell(index, Order(orders.LOG, name=form, detail=level))
 
     def _configure(self, order: Order) -> None:
         controller = self._children[CONTROLLER]
-        if self._log_options != (order.detail, order.name):
-            self._log_options = (order.detail, order.name)
-            operational_log.configure(order.detail, order.name, process="supervisor")
-            for index in self._workers():
-                self._tell(index, Order(orders.LOG, name=order.name, detail=order.detail))
+        self._log_configured = (order.detail, order.name)
+        self._set_log(order.detail, order.name)
         if not self._configured:
             self._table.workers = min(order.number, MAX_WORKERS)
             try:

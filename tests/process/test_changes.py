@@ -41,6 +41,22 @@ def test_changes_under_load_lose_no_request(ingressd):
     assert len(load.outcomes) > 100
 
 
+def test_error_log_level_silences_and_gives_back_the_log(ingressd):
+    def add(host):
+        routes = [*ingressd.config["routes"], {"host": host, "path": "/", "upstream": "api"}]
+        ingressd.change(routes=routes, live=lambda: fetch(ingressd.http, host=host).status == 200)
+
+    quiet = {**PLAIN, "error-log-level": "error", "max-header-fields": "50"}
+    many = [f"X-{number}: 1" for number in range(60)]
+    ingressd.change(settings=quiet, live=lambda: ask(ingressd.http, host="api.test", lines=many).status == 431)
+    said = ingressd.output()
+    add("silent.test")
+    assert ingressd.output() == said
+    ingressd.change(settings=PLAIN, live=lambda: ask(ingressd.http, host="api.test", lines=many).status == 200)
+    add("spoken.test")
+    ingressd.wait_until(lambda: "spoken.test" in ingressd.output())
+
+
 def test_a_listener_comes_and_goes(ingressd):
     more = free_address()
     listeners = ingressd.config["listeners"]

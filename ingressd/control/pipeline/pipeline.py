@@ -181,6 +181,7 @@ class Pipeline:
                     orders.POLICY,
                     grace_s=process.shutdown_grace_period_s,
                     timeout_s=process.worker_shutdown_timeout_s,
+                    detail=process.log_level,
                 )
             )
 

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
 
 import msgspec
 
-from ingressd.control.objects.event import ObjectKey, Position
-from ingressd.model.problem import Origin, Problem
-
-_STATIC_KINDS: Final = {"routes": "StaticRoute", "upstreams": "StaticUpstream", "tls": "StaticTls"}
+from ingressd.control.objects.event import ObjectKey, Position, key_of_origin
+from ingressd.model.problem import Problem
 
 PositionOf = Callable[[ObjectKey], Position | None]
 Locate = Callable[[Position, str], tuple[str, int]]
-
-
-def key_of_origin(origin: Origin) -> ObjectKey:
-    """The key of the object that an origin names; for a key of the configuration file, of the object made of it."""
-    if origin.kind != "Config":
-        return ObjectKey(origin.kind, origin.namespace, origin.name)
-    kind = _STATIC_KINDS.get(origin.name)
-    if kind is not None:
-        return ObjectKey(kind, "", origin.rule)
-    return ObjectKey("Flags" if origin.name == "flags" else "ProcessSettings", "", origin.name)
 
 
 class Places:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -206,6 +206,7 @@ class Dataplane:
                 share=self._share,
                 outbox=self._worker.outbox,
                 contexts=self._contexts,
+                counters=self._worker.counters,
                 rng=self._random,
                 own_column=self._worker.column,
             )
@@ -353,6 +354,7 @@ class Dataplane:
                     pool.sweep(now)
                     idle += len(pool.idle)
         worker.counters.pool_idle = idle
+        worker.counters.connections_idle = sum([client.idle for client in worker.clients])
         worker.counters.log_lines_dropped = worker.log_lines_lost + worker.access_log.dropped
 
     # ------------------------------------------------------------------------------------------------ logs
@@ -373,17 +375,6 @@ class Dataplane:
             self._worker.access_log.reopen()
         except OSError as error:
             self._log.error("access log cannot be reopened: %s", error)
-
-    def gauges(self) -> dict[str, Any]:
-        """What a person debugging a worker wants to see."""
-        return {
-            "version": self._worker.current.version,
-            "clients": len(self._worker.clients),
-            "upstreams": {
-                name: {state.name: repr(state.pool) for state in group.endpoints.values()}
-                for name, group in self._groups.items()
-            },
-        }
 
 
 class _Pauses:

@@ -93,6 +93,11 @@ class Attempts(ResponseHandler):
     def _end_tunnel(self, reason: str) -> None:
         raise NotImplementedError
 
+    @property
+    def connecting(self) -> bool:
+        """Whether a connection is being made, so that the deadline is that of the endpoint, not of the client."""
+        return self._connect is not None
+
     def _replayable(self) -> bool:
         """Whether everything of the body that has come is still here."""
         return self._replay_bytes <= REPLAY_BYTES
@@ -211,7 +216,9 @@ class Attempts(ResponseHandler):
         route = self.route
         self.worker.counters.connect_failures += 1
         if endpoint is not None and route is not None and route.group is not None:
-            route.group.balancer.connect_failed(endpoint, now, timed_out=failure is Failure.CONNECT_TIMEOUT)
+            timed_out = failure is Failure.CONNECT_TIMEOUT
+            ejected = route.group.balancer.connect_failed(endpoint, now, timed_out=timed_out)
+            self.worker.counters.ejections += ejected
         self._failed(failure, detail)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
@@ -255,7 +262,7 @@ class Attempts(ResponseHandler):
             if self._tried is None:
                 self._tried = []
             self._tried.append(endpoint)
-        self._note_attempt(None)
+        self._note_attempt()
         self._leave()
         reason = f"{failure.value}: {detail}" if detail else failure.value
         if self.tunnelling:
@@ -298,9 +305,7 @@ class Attempts(ResponseHandler):
         tried = self._tried or ()
         return group is None or all(endpoint in tried for endpoint in group.endpoints.values())
 
-    def _note_attempt(self, status: int | None) -> None:
-        if status is not None:
-            self.upstream_status = status
+    def _note_attempt(self) -> None:
         if self.upstream_started_s:
             self.upstream_s = self.worker.clock() - self.upstream_started_s
 

@@ -454,7 +454,7 @@ class ClientConnection(Downstream):
             exchange = self._exchange
             if exchange is None:
                 self.abort()
-            elif phase == BODY and not self._reading_paused and not exchange.answering:
+            elif phase == BODY and not self._reading_paused and not exchange.answering and not exchange.connecting:
                 self._body_deadline(exchange, now)
             else:
                 exchange.on_deadline(now)
@@ -474,12 +474,17 @@ class ClientConnection(Downstream):
         self._body_window_bytes = 0
         self.set_deadline(now + self.worker.current.body_timeout_s)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request of which nothing has arrived."""
+        return self.phase == HEAD and not self._pending
+
     def close_if_idle(self, now: float) -> bool:
         """Close a connection that waits for a request of which nothing has arrived. For the drain.
 
         One that has just been opened gets a moment more: its first request is on the way.
         """
-        if self.phase != HEAD or self._pending or (self._served == 0 and now < self._opened_s + FRESH_S):
+        if not self.idle or (self._served == 0 and now < self._opened_s + FRESH_S):
             return False
         self._close()
         return True

@@ -66,7 +66,6 @@ class Exchange(Attempts):
         self.status = 0
         self.error = None
         self.answering = False
-        """The head of an answer has gone out: the only failure left is to cut it short."""
         self.framed = True
         """The client can see by the framing where the answer ends."""
         self.tunnelling = False
@@ -461,7 +460,7 @@ class Exchange(Attempts):
         self.upstream_status = 101
         self.answering = True
         self.tunnelling = True
-        self._note_attempt(101)
+        self._note_attempt()
         lines = b"".join([line + b"\r\n" for line in response.fields])
         upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.upgrade or b"websocket")
         self._touch()

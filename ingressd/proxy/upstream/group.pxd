@@ -1,3 +1,4 @@
+from ingressd.observe.counters cimport WorkerCounters
 from ingressd.proxy.upstream.budget cimport RetryBudget
 from ingressd.proxy.upstream.outbox cimport Outbox
 from ingressd.proxy.upstream.pool cimport PoolLimits
@@ -5,6 +6,7 @@ from ingressd.proxy.upstream.pool cimport PoolLimits
 
 cdef class UpstreamGroup:
     cdef object _contexts
+    cdef WorkerCounters _counters
     cdef Outbox _outbox
     cdef object _own_column
     cdef object _random

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, cast
 
 from ingressd.model.units import Endpoint, Upstream
+from ingressd.observe.counters import WorkerCounters
 from ingressd.protocol.h1 import HeadLimits
 from ingressd.proxy.tls.client import TlsClient, UpstreamContext, UpstreamContexts
 from ingressd.proxy.tls.transport import TlsShare
@@ -29,6 +30,7 @@ class UpstreamGroup:
 
     __slots__ = (
         "_contexts",
+        "_counters",
         "_outbox",
         "_own_column",
         "_random",
@@ -48,6 +50,7 @@ class UpstreamGroup:
         share: TlsShare,
         outbox: Outbox,
         contexts: UpstreamContexts,
+        counters: WorkerCounters,
         rng: Random,
         own_column: Any,
     ) -> None:
@@ -56,6 +59,7 @@ class UpstreamGroup:
         self._share = share
         self._outbox = outbox
         self._contexts = contexts
+        self._counters = counters
         self._random = rng
         self._own_column = own_column
         self.endpoints: dict[str, EndpointState] = {}
@@ -77,7 +81,7 @@ class UpstreamGroup:
             self.context = self._contexts.get(unit.tls) if unit.tls is not None else None
             for state in self.endpoints.values():
                 self._leave(state)
-                state.pool = IdlePool(self.limits)
+                state.pool = IdlePool(self.limits, self._counters)
         if unit.balancer != self.unit.balancer:
             self.balancer = BALANCERS[unit.balancer](self._random, own_column=self._own_column)
             self.balancer.update(list(self.endpoints.values()))
@@ -101,7 +105,7 @@ class UpstreamGroup:
             state = self.endpoints.get(name)
             if state is None:
                 state = EndpointState(endpoint.address, endpoint.port, base=base_of(name), columns=columns)
-                state.pool = IdlePool(self.limits)
+                state.pool = IdlePool(self.limits, self._counters)
             else:
                 state.base = base_of(name)
             state.weight = endpoint.weight

@@ -1,3 +1,4 @@
+from ingressd.observe.counters cimport WorkerCounters
 from ingressd.proxy.upstream.connection cimport UpstreamConnection
 
 
@@ -10,6 +11,7 @@ cdef class PoolLimits:
 
 
 cdef class IdlePool:
+    cdef WorkerCounters _counters
     cdef public bint closed
     cdef public list idle
     cdef public PoolLimits limits

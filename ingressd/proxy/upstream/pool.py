@@ -7,6 +7,7 @@ likely to have been closed by the peer, and the others age out.
 
 from __future__ import annotations
 
+from ingressd.observe.counters import WorkerCounters
 from ingressd.proxy.upstream.connection import UpstreamConnection
 
 
@@ -31,10 +32,11 @@ class PoolLimits:
 class IdlePool:
     """A stack of idle connections."""
 
-    __slots__ = ("closed", "idle", "limits")
+    __slots__ = ("_counters", "closed", "idle", "limits")
 
-    def __init__(self, limits: PoolLimits) -> None:
+    def __init__(self, limits: PoolLimits, counters: WorkerCounters) -> None:
         self.limits = limits
+        self._counters = counters
         self.idle: list[UpstreamConnection] = []
         self.closed = False
 
@@ -71,17 +73,18 @@ class IdlePool:
     def release(self, connection: UpstreamConnection, now: float) -> None:
         """Take a connection back after an exchange; closed instead when a limit says so."""
         limits = self.limits
+        if self.closed or not connection.reusable:
+            connection.close()
+            return
         if (
-            self.closed
-            or not connection.reusable
-            or connection.requests >= limits.requests
+            connection.requests >= limits.requests
             or now - connection.opened_s >= limits.age_s
             or limits.connections <= 0
         ):
-            connection.close()
+            self._retire(connection)
             return
         if len(self.idle) >= limits.connections:
-            self.idle.pop(0).close()
+            self._retire(self.idle.pop(0))
         connection.idle_since_s = now
         self.idle.append(connection)
 
@@ -95,7 +98,11 @@ class IdlePool:
         idle = self.idle
         limit = now - self.limits.idle_s
         while idle and idle[0].idle_since_s <= limit:
-            idle.pop(0).close()
+            self._retire(idle.pop(0))
+
+    def _retire(self, connection: UpstreamConnection) -> None:
+        self._counters.pool_closed += 1
+        connection.close()
 
     def close(self) -> None:
         """The endpoint leaves: idle connections are closed now, busy ones after their answer."""

@@ -235,3 +235,14 @@ def test_half_a_response_head_is_the_end_of_all_tries() -> None:
         assert stage.worker.counters.retries == 0
 
     play(scene)
+
+
+def test_a_connect_time_out_is_the_endpoints_while_the_body_is_still_coming() -> None:
+    def scene(stage: Stage) -> None:
+        client = stage.client()
+        client.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\nslow")
+        stage.now[0] += 5.2
+        stage.worker.wheel.advance(stage.now[0])
+        assert stage.sent(client).startswith(b"HTTP/1.1 504 ")
+
+    play(scene)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from stage.played import PlayedTransport
 
+from ingressd.observe.counters import WorkerCounters
 from ingressd.protocol.h1 import HeadLimits
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.outbox import Outbox
@@ -33,7 +34,7 @@ def connection(outbox: Outbox, server_name: str = "", opened_s: float = 0.0) -> 
 
 
 def test_last_in_first_out(outbox: Outbox) -> None:
-    pool = IdlePool(limits())
+    pool = IdlePool(limits(), WorkerCounters())
     first, second = connection(outbox), connection(outbox)
     pool.release(first, 1.0)
     pool.release(second, 2.0)
@@ -43,7 +44,7 @@ def test_last_in_first_out(outbox: Outbox) -> None:
 
 
 def test_connections_under_another_server_name_are_not_interchangeable(outbox: Outbox) -> None:
-    pool = IdlePool(limits())
+    pool = IdlePool(limits(), WorkerCounters())
     shop, blog = connection(outbox, "shop.example"), connection(outbox, "blog.example")
     pool.release(shop, 1.0)
     pool.release(blog, 2.0)
@@ -54,15 +55,16 @@ def test_connections_under_another_server_name_are_not_interchangeable(outbox: O
 
 @pytest.mark.parametrize(("changed", "now"), [({"connections": 0}, 1.0), ({"requests": 0}, 1.0), ({"age_s": 5.0}, 5.0)])
 def test_limits_close_what_comes_back(outbox: Outbox, changed: dict[str, float], now: float) -> None:
-    pool = IdlePool(limits(**changed))
+    pool = IdlePool(limits(**changed), counters := WorkerCounters())
     one = connection(outbox)
     pool.release(one, now)
     assert one.transport.ended == "aborted"
+    assert counters.pool_closed == 1
     assert pool.take("") is None
 
 
 def test_the_oldest_makes_room(outbox: Outbox) -> None:
-    pool = IdlePool(limits(connections=1))
+    pool = IdlePool(limits(connections=1), WorkerCounters())
     old, new = connection(outbox), connection(outbox)
     pool.release(old, 1.0)
     pool.release(new, 2.0)
@@ -72,7 +74,7 @@ def test_the_oldest_makes_room(outbox: Outbox) -> None:
 
 @pytest.mark.parametrize(("now", "left"), [(61.0, 1), (62.0, 0)])
 def test_idle_time_is_counted_from_the_last_use(outbox: Outbox, now: float, left: int) -> None:
-    pool = IdlePool(limits())
+    pool = IdlePool(limits(), WorkerCounters())
     pool.release(connection(outbox), 1.0)
     pool.release(connection(outbox), 2.0)
     pool.sweep(now)
@@ -80,7 +82,7 @@ def test_idle_time_is_counted_from_the_last_use(outbox: Outbox, now: float, left
 
 
 def test_a_leaving_endpoint_closes_idle_connections_now_and_busy_ones_after_their_answer(outbox: Outbox) -> None:
-    pool = IdlePool(limits())
+    pool = IdlePool(limits(), WorkerCounters())
     busy, idle = connection(outbox), connection(outbox)
     pool.opened(busy)
     pool.release(idle, 1.0)
@@ -91,7 +93,7 @@ def test_a_leaving_endpoint_closes_idle_connections_now_and_busy_ones_after_thei
 
 
 def test_a_connection_that_the_peer_closed_is_gone_at_once(outbox: Outbox) -> None:
-    pool = IdlePool(limits())
+    pool = IdlePool(limits(), WorkerCounters())
     one = connection(outbox)
     pool.opened(one)
     pool.release(one, 1.0)

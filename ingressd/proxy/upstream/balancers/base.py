@@ -31,8 +31,8 @@ class Balancer(Protocol):
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
         """An answer's head came `duration_s` after the request was sent."""
 
-    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> None:
-        """No connection to this endpoint could be made."""
+    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> bool:
+        """No connection to this endpoint could be made; true when that ejects it."""
 
     def connect_succeeded(self, endpoint: EndpointState) -> None:
         """A connection was made: its failures are forgotten. Cheap to skip while `endpoint.failures` is 0."""
@@ -72,10 +72,14 @@ class EndpointSet:
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
         """Most balancers do not care how long an answer took."""
 
-    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> None:
+    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> bool:
         """Count a failure; eject the endpoint when that is one too many and there are others to take its place."""
-        if self._only is None and outlier.failed(endpoint, now, timed_out=timed_out, own_column=self._own_column):
+        if self._only is not None:
+            return False
+        ejected = outlier.failed(endpoint, now, timed_out=timed_out, own_column=self._own_column)
+        if ejected:
             self._refresh(now)
+        return ejected
 
     def connect_succeeded(self, endpoint: EndpointState) -> None:
         """Forget the endpoint's failures."""
