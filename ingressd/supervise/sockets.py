@@ -6,6 +6,7 @@ dies or stops takes no waiting connection with it.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Final, NamedTuple
@@ -17,13 +18,20 @@ Wanted = tuple[tuple[str, str, int], ...]
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A listening, non-blocking socket on an IP address; "::" takes IPv4 too. Raises OSError, OverflowError."""
+    """A listening, non-blocking socket on an IP address; "::" takes IPv4 too, and IPv4 alone where the kernel has no
+    IPv6. Raises OSError, OverflowError."""
     try:
         socket.inet_pton(socket.AF_INET6, host)
         family = socket.AF_INET6
     except OSError:
         family = socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        # Nodes booted with ipv6.disable=1: one configuration has to serve every cluster.
+        if host != "::" or error.errno != errno.EAFNOSUPPORT:
+            raise
+        return open_listener("0.0.0.0", port)  # noqa: S104 - what "::" means there
     try:
         # Restarting must not wait for connections of the last run in TIME_WAIT.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

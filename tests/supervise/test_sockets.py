@@ -1,5 +1,6 @@
 """Listening sockets: opened once, kept by address, failures by name."""
 
+import errno
 import socket
 
 import pytest
@@ -75,6 +76,22 @@ def test_the_unspecified_ipv6_address_takes_ipv4_too():
         port = listening.getsockname()[1]
         assert connects(port) and connects(port, "::1")
         assert not listening.getblocking()
+
+
+def test_a_kernel_without_ipv6_serves_the_unspecified_address_by_ipv4(monkeypatch):
+    real = socket.socket
+
+    def without_ipv6(family=socket.AF_INET, *rest, **named):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *rest, **named)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    with open_listener("::", 0) as listening:
+        assert listening.family == socket.AF_INET
+        assert connects(listening.getsockname()[1])
+    with pytest.raises(OSError, match="not supported"):
+        open_listener("::1", 0)
 
 
 def test_addresses_are_written_as_people_do():
