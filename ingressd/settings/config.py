@@ -107,6 +107,20 @@ class TlsConfig(msgspec.Struct, frozen=True):
     index: int
 
 
+class KubernetesConfig(msgspec.Struct, frozen=True):
+    """The cluster that objects are read from: by service account (`in_cluster`), or as the file `kubeconfig` says.
+
+    `namespaces` () is all of them. `label_selector` narrows the Ingresses and nothing else. `snapshot_dir` "" keeps
+    nothing for a restart while the API server is away.
+    """
+
+    kubeconfig: str = ""
+    in_cluster: bool = False
+    namespaces: tuple[str, ...] = ()
+    label_selector: str = ""
+    snapshot_dir: str = ""
+
+
 class Config(msgspec.Struct, frozen=True):
     """The whole configuration file after flags and environment variables have been laid over it.
 
@@ -128,6 +142,7 @@ class Config(msgspec.Struct, frozen=True):
     listener_ports: dict[int, int] = {}
     zone: str = ""
     manifests: tuple[str, ...] = ()
+    kubernetes: KubernetesConfig | None = None
     routes: tuple[RouteConfig, ...] = ()
     upstreams: tuple[UpstreamConfig, ...] = ()
     tls: tuple[TlsConfig, ...] = ()

@@ -15,6 +15,7 @@ from ingressd.settings.config import (
     Config,
     EndpointConfig,
     IngressClassConfig,
+    KubernetesConfig,
     ListenerConfig,
     LogConfig,
     RouteConfig,
@@ -33,6 +34,15 @@ _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\Z")
 _PATH: Final = re.compile(r"/[^\x00-\x20\x7f?#]*\Z")
 _HASH_BY: Final = re.compile(r"client_ip\Z|uri\Z|host\Z|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
+# k8s.io/apimachinery/pkg/labels: requirements separated by commas; the API server has the last word about their parts.
+_NAME_OF_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
+_VALUE_OF_LABEL: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)?"
+_REQUIREMENT: Final = (
+    rf"\s*(?:!\s*{_NAME_OF_LABEL}|{_NAME_OF_LABEL}(?:\s*(?:==?|!=)\s*{_VALUE_OF_LABEL}"
+    rf"|\s+(?:in|notin)\s*\(\s*{_VALUE_OF_LABEL}(?:\s*,\s*{_VALUE_OF_LABEL})*\s*\))?)\s*"
+)
+_SELECTOR: Final = re.compile(rf"{_REQUIREMENT}(?:,{_REQUIREMENT})*\Z")
 _BALANCERS: Final = ("round_robin", "least_request", "ewma", "hash")
 
 
@@ -40,9 +50,8 @@ def read_config(report: Report, values: dict[str, Any], *, workers: int) -> Conf
     """Read every key, noting problems in the report; what is wrong has its default or is left out."""
     top = Section(report, values)
     top.known(*_KEYS)
-    for key in ("admission", "kubernetes"):
-        if top.get(key) is not None:
-            top.wrong((key,), "not built yet; only null is taken")
+    if top.get("admission") is not None:
+        top.wrong(("admission",), "not built yet; only null is taken")
     return Config(
         path=report.file,
         workers=top.integer("workers", workers, least=1, most=1024),
@@ -58,6 +67,7 @@ def read_config(report: Report, values: dict[str, Any], *, workers: int) -> Conf
         listener_ports=_listener_ports(top),
         zone=top.text("zone"),
         manifests=tuple(os.path.normpath(os.path.join(report.folder, path)) for path in top.strings("manifests")),
+        kubernetes=None if top.get("kubernetes") is None else _kubernetes(top.section("kubernetes")),
         routes=_routes(top),
         upstreams=_upstreams(top),
         tls=_tls(top),
@@ -130,6 +140,23 @@ def _listener_ports(top: Section) -> dict[int, int]:
         elif port:
             out[int(key)] = port
     return out
+
+
+def _kubernetes(section: Section) -> KubernetesConfig:
+    section.known("kubeconfig", "inCluster", "namespaces", "labelSelector", "snapshotDir")
+    kubeconfig, in_cluster = section.file_path("kubeconfig"), section.boolean("inCluster", False)
+    if section.ok and bool(kubeconfig) == in_cluster:
+        section.wrong((), "expected either 'kubeconfig: FILE' or 'inCluster: true'")
+    namespaces = section.strings("namespaces")
+    for place, namespace in enumerate(namespaces):
+        if _NAMESPACE.match(namespace) is None:
+            section.wrong(("namespaces", place), f"{namespace!r} is no namespace")
+    selector = section.text("labelSelector").strip()
+    if selector and _SELECTOR.match(selector) is None:
+        section.wrong(("labelSelector",), f"expected a label selector like 'tier=web,!internal', got {selector!r}")
+    return KubernetesConfig(
+        kubeconfig, in_cluster, tuple(dict.fromkeys(namespaces)), selector, section.file_path("snapshotDir")
+    )
 
 
 def _reference(top: Section, key: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingressd.settings.config import EndpointConfig, ListenerConfig, RouteConfig, TlsConfig
+from ingressd.settings.config import EndpointConfig, KubernetesConfig, ListenerConfig, RouteConfig, TlsConfig
 from ingressd.settings.load import load_config, parse_config
 
 
@@ -79,6 +79,20 @@ def test_every_key_of_the_contract():
     assert config.tls == (TlsConfig("shop.crt", ("shop.example.com",), "/etc/in/shop.crt", "/etc/in/shop.key", 0),)
 
 
+def test_a_cluster_by_kubeconfig_or_by_service_account():
+    text = "kubernetes: {kubeconfig: kube/config, namespaces: [b, a, b], labelSelector: 'tier in (web, api),!x'}"
+    expected = KubernetesConfig("/etc/in/kube/config", False, ("b", "a"), "tier in (web, api),!x")
+    assert read(text).config.kubernetes == expected
+    text = "kubernetes: {inCluster: true, snapshotDir: /run/ingressd}"
+    assert read(text).config.kubernetes == KubernetesConfig(in_cluster=True, snapshot_dir="/run/ingressd")
+
+
+@pytest.mark.parametrize("selector", ["a", "!a", "a=b", "a==b", "a!=b", "x.io/a notin (b),c", "a=", "a in (,b)"])
+def test_label_selectors(selector):
+    text = f"kubernetes: {{inCluster: true, labelSelector: '{selector}'}}"
+    assert read(text).config.kubernetes.label_selector == selector
+
+
 def test_an_empty_file_has_the_defaults():
     config = read("").config
     assert config.workers == 3
@@ -104,7 +118,12 @@ def test_an_empty_file_has_the_defaults():
         ('zone: "a\\nb"\n', "zone: control characters are not allowed"),
         ("manifests: [1]\n", "1:13: error: manifests[0]: expected a string, got 1"),
         ("settingsConfigMap: x\n", "settingsConfigMap: expected namespace/name, got 'x'"),
-        ("kubernetes: {inCluster: true}\n", "1:1: error: kubernetes: not built yet"),
+        ("kubernetes: {}\n", "1:1: error: kubernetes: expected either 'kubeconfig: FILE' or 'inCluster: true'"),
+        ("kubernetes: {inCluster: true, kubeconfig: a}\n", "kubernetes: expected either"),
+        ("kubernetes: {inCluster: yes please}\n", "kubernetes.inCluster: expected true or false, got 'yes please'"),
+        ("kubernetes: {inClustr: true}\n", "kubernetes.inClustr: unknown key; did you mean 'inCluster'?"),
+        ("kubernetes: {inCluster: true, namespaces: [a, B_]}\n", "kubernetes.namespaces[1]: 'B_' is no namespace"),
+        ("kubernetes: {inCluster: true, labelSelector: 'a in b'}\n", "kubernetes.labelSelector: expected a label"),
         ("admission: {address: ':9443'}\n", "1:1: error: admission: not built yet"),
         ("listenerPorts: {http: 80}\n", "listenerPorts.http: expected a port"),
         ("settings: [a]\n", "settings: expected a mapping, got a list"),

@@ -90,7 +90,7 @@ def restart_problems(config: Config, started: Config) -> tuple[Problem, ...]:
     message = "changed, and takes effect with the next start"
     return tuple(
         Problem("warning", Origin("Config", "", field), "RestartRequired", field, message, config.path)
-        for field in ("workers", "admin")
+        for field in ("workers", "admin", "kubernetes")
         if getattr(config, field) != getattr(started, field)
     )
 

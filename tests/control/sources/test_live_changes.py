@@ -268,10 +268,16 @@ def test_what_only_a_restart_changes_is_said(tmp_path, watch):
     config = tmp_path / "config.yaml"
 
     async def scenario(watched):
-        replace(config, LISTENER + "workers: 77\nadmin: {address: ':1'}\nmanifests: [k8s]\n")
+        replace(
+            config, LISTENER + "workers: 77\nadmin: {address: ':1'}\nkubernetes: {inCluster: true}\nmanifests: [k8s]\n"
+        )
         batch = await watched.next()
         assert batch.config.workers == 77
-        assert sorted(p.field for p in watched.problems if p.reason == "RestartRequired") == ["admin", "workers"]
+        assert sorted(p.field for p in watched.problems if p.reason == "RestartRequired") == [
+            "admin",
+            "kubernetes",
+            "workers",
+        ]
         replace(config, LISTENER + "manifests: [k8s]\n")
         await watched.next()
         assert watched.problems == ()
