@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import uvloop
 
+from ingressd.app.readiness import Readiness
 from ingressd.control.admin import facts
 from ingressd.control.admin.listener import AdminListener
 from ingressd.control.admin.page import PageFacts
@@ -66,7 +67,7 @@ class Controller:
         self._table = table
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._draining = False
+        self._readiness = Readiness(in_cluster=config.kubernetes is not None, clock=time.monotonic)
         self._settled = False  # Once every worker has the first snapshot.
         self._stopped: asyncio.Future[int] = self._loop.create_future()
         self._admin_socket: asyncio.Future[socket.socket] = self._loop.create_future()
@@ -185,7 +186,7 @@ class Controller:
         elif order.op == orders.RELOAD:
             self._source.reload()
         elif order.op == orders.DRAIN:
-            self._draining = True
+            self._readiness.drain(order.grace_s)
         elif order.op == orders.LOG:
             operational_log.configure(order.detail, order.name, process="controller")
         elif order.op == orders.STOP:
@@ -193,8 +194,8 @@ class Controller:
 
     # ------------------------------------------------------------------ the view of the admin listener
     def ready(self) -> bool:
-        """Acknowledged by every worker, and not draining: whoever balances us must stop at once."""
-        return not self._draining and self._publisher.ready()
+        """Acknowledged by every worker, and nothing that draining says against it."""
+        return self._readiness.allowed() and self._publisher.ready()
 
     def live_units(self) -> tuple[int, dict[str, Unit]]:
         """What is published now."""
