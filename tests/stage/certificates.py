@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import ipaddress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -47,7 +48,14 @@ def _builder(common_name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKe
 
 
 def _alternative(names: tuple[str, ...]) -> x509.SubjectAlternativeName:
-    return x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    return x509.SubjectAlternativeName([_alternative_name(name) for name in names])
+
+
+def _alternative_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 @functools.cache
@@ -69,7 +77,7 @@ def selfsigned(*names: str) -> Pair:
 
 @functools.cache
 def issued(*names: str, by: str = "test authority") -> Pair:
-    """A certificate for these DNS names from `authority(by)`."""
+    """A certificate for these DNS names and addresses from `authority(by)`."""
     issuer = authority(by)
     issuer_key = serialization.load_pem_private_key(issuer.key, None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
