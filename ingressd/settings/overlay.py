@@ -46,6 +46,10 @@ OPTIONS: Final = (
     Option("settings-config-map", ("settingsConfigMap",), "ConfigMap (namespace/name) that acts like `settings`"),
     Option("zone", ("zone",), "zone this proxy runs in"),
     Option("manifests", ("manifests",), "files and folders, separated by commas", is_path=True, is_list=True),
+    Option("kubernetes-namespaces", ("kubernetes", "namespaces"), "namespaces to read, by commas", is_list=True),
+    Option("admission-address", ("admission", "address"), "address and port of the admission webhook"),
+    Option("admission-cert-file", ("admission", "certFile"), "its certificate", is_path=True),
+    Option("admission-key-file", ("admission", "keyFile"), "its key", is_path=True),
 )
 COMMAND_OPTIONS: Final = (
     Option("config", (), "the configuration file"),
@@ -92,7 +96,8 @@ def lay_over(
 
 def _meant(option: Option, text: str) -> Any:
     if option.is_list:
-        return [os.path.abspath(part.strip()) for part in text.split(",") if part.strip()]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return [os.path.abspath(part) for part in parts] if option.is_path else parts
     if option.is_path:
         return os.path.abspath(text) if text not in ("", "-") else text
     return resolve(text) if option.is_number else text

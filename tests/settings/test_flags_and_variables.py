@@ -28,6 +28,11 @@ def test_relative_paths_of_flags_start_where_the_command_does():
     assert config.access_log.path == os.path.abspath("a.log")
 
 
+def test_namespaces_are_a_list_of_names_not_of_paths():
+    config = read("kubernetes: {inCluster: true}\n", environ={"INGRESSD_KUBERNETES_NAMESPACES": "shop, blog"}).config
+    assert config.kubernetes.namespaces == ("shop", "blog")
+
+
 def test_unknown_variable_is_an_error_that_names_the_nearest():
     loaded = read(environ={"INGRESSD_WORKRS": "2", "HOME": "/"})
     assert loaded.config is None
