@@ -34,6 +34,15 @@ class AdminConfig(msgspec.Struct, frozen=True):
     port: int = 10254
 
 
+class AdmissionConfig(msgspec.Struct, frozen=True):
+    """Where the validating webhook listens, and its certificate. `settings.admission` lays the flags over it."""
+
+    host: str
+    port: int
+    cert_file: str
+    key_file: str
+
+
 class AccessLogConfig(msgspec.Struct, frozen=True):
     """`path` "-" is stdout and "" switches it off; `format` is "json" or an nginx-style template."""
 
@@ -132,6 +141,7 @@ class Config(msgspec.Struct, frozen=True):
     workers: int = 1
     listeners: tuple[ListenerConfig, ...] = ()
     admin: AdminConfig = AdminConfig()
+    admission: AdmissionConfig | None = None
     access_log: AccessLogConfig = AccessLogConfig()
     log: LogConfig = LogConfig()
     settings: dict[str, str] = {}

@@ -12,6 +12,7 @@ from ingressd.settings.config import (
     GATEWAY_CONTROLLER,
     AccessLogConfig,
     AdminConfig,
+    AdmissionConfig,
     Config,
     EndpointConfig,
     IngressClassConfig,
@@ -50,13 +51,12 @@ def read_config(report: Report, values: dict[str, Any], *, workers: int) -> Conf
     """Read every key, noting problems in the report; what is wrong has its default or is left out."""
     top = Section(report, values)
     top.known(*_KEYS)
-    if top.get("admission") is not None:
-        top.wrong(("admission",), "not built yet; only null is taken")
     return Config(
         path=report.file,
         workers=top.integer("workers", workers, least=1, most=1024),
         listeners=_listeners(top),
         admin=_admin(top.section("admin")),
+        admission=None if top.get("admission") is None else _admission(top.section("admission")),
         access_log=_access_log(top.section("accessLog")),
         log=_log(top.section("log")),
         settings=_texts(top, "settings"),
@@ -99,6 +99,15 @@ def _admin(section: Section) -> AdminConfig:
     section.known("address")
     host, port = section.ip_and_port("address", default=("127.0.0.1", 10254))
     return AdminConfig(host, port)
+
+
+def _admission(section: Section) -> AdmissionConfig:
+    section.known("address", "certFile", "keyFile")
+    if section.get("address") is None:
+        section.wrong((), "'address' is missing")
+    host, port = section.ip_and_port("address", default=("", 0))
+    cert_file, key_file = section.file_path("certFile", required=True), section.file_path("keyFile", required=True)
+    return AdmissionConfig(host, port, cert_file, key_file)
 
 
 def _access_log(section: Section) -> AccessLogConfig:

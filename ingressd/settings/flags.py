@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +12,7 @@ import msgspec
 from ingressd.settings import values as v
 from ingressd.settings.configmap import SettingProblem
 from ingressd.settings.nearest import did_you_mean
+from ingressd.settings.section import split_host_port
 
 
 class ProcessFlags(msgspec.Struct, frozen=True):
@@ -29,9 +32,23 @@ class ProcessFlags(msgspec.Struct, frozen=True):
     disable_catch_all: bool = False
     disable_svc_external_name: bool = True
     publish_status_address: tuple[str, ...] = ()
+    publish_service: str | None = None
+    report_node_internal_ip_address: bool = False
     update_status: bool = True
+    update_status_on_shutdown: bool = True
+    status_update_interval_s: float = 60.0
+    election_id: str = "ingress-controller-leader"
+    election_ttl_s: float = 30.0
+    disable_leader_election: bool = False
+    disable_sync_events: bool = False
     configmap: str | None = None
     shutdown_grace_period_s: float | None = None
+    validating_webhook: tuple[str, int] | None = None
+    validating_webhook_certificate: str = ""
+    validating_webhook_key: str = ""
+
+
+_LEASE_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
 
 
 class Flag(NamedTuple):
@@ -52,6 +69,30 @@ def _name_or_none(text: str) -> str | None:
 
 def _reference_or_none(text: str) -> str | None:
     return v.optional_reference(text) or None
+
+
+def _lease_name(text: str) -> str:
+    if len(text) > 253 or _LEASE_NAME.match(text) is None:
+        raise ValueError(f"{text!r} is no object name")
+    return text
+
+
+def _ttl(text: str) -> float:
+    value = v.seconds(text)
+    if not 1 <= value <= 3600:
+        raise ValueError(f"expected a time from 1s to 1h, got {text!r}")
+    return value
+
+
+def _address_or_none(text: str) -> tuple[str, int] | None:
+    """ "host:port" to listen on; no host is every address."""
+    if not text.strip():
+        return None
+    host, port = split_host_port(text.strip())
+    try:
+        return str(ipaddress.ip_address(host or "::")), port
+    except ValueError:
+        raise ValueError(f"expected an IP address and a port like :9443, got {text!r}") from None
 
 
 _BUILT: Final = (
@@ -103,7 +144,51 @@ _BUILT: Final = (
         "publish_status_address",
         v.addresses_or_names,
     ),
+    Flag(
+        "publish-service",
+        "",
+        "Service (namespace/name) whose addresses become the status of our objects",
+        "publish_service",
+        _reference_or_none,
+    ),
+    Flag(
+        "report-node-internal-ip-address",
+        "false",
+        "With neither of the two above: internal addresses of our nodes, not external ones",
+        "report_node_internal_ip_address",
+        v.boolean,
+    ),
     Flag("update-status", "true", "Give our objects a status", "update_status", v.boolean),
+    Flag(
+        "update-status-on-shutdown",
+        "true",
+        "Take our addresses back when the last of our pods ends",
+        "update_status_on_shutdown",
+        v.boolean,
+    ),
+    Flag(
+        "status-update-interval",
+        "60",
+        "Seconds between two looks at the statuses of all our objects, and at our nodes",
+        "status_update_interval_s",
+        v.integer(1, 86400),
+    ),
+    Flag(
+        "election-id",
+        "ingress-controller-leader",
+        "Name of the leader's Lease, in our own namespace",
+        "election_id",
+        _lease_name,
+    ),
+    Flag("election-ttl", "30s", "How long a leader that is silent stays the leader", "election_ttl_s", _ttl),
+    Flag(
+        "disable-leader-election",
+        "false",
+        "Always lead: for a single replica",
+        "disable_leader_election",
+        v.boolean,
+    ),
+    Flag("disable-sync-events", "false", "No Events for changes", "disable_sync_events", v.boolean),
     Flag("configmap", "", "ConfigMap (namespace/name) that acts like `settings`", "configmap", _reference_or_none),
     Flag(
         "shutdown-grace-period",
@@ -111,6 +196,23 @@ _BUILT: Final = (
         "How long listeners stay open after SIGTERM; wins over the key in `settings`",
         "shutdown_grace_period_s",
         v.seconds,
+    ),
+    Flag(
+        "validating-webhook",
+        "",
+        "Address of the admission listener; wins over `admission.address`",
+        "validating_webhook",
+        _address_or_none,
+    ),
+    Flag(
+        "validating-webhook-certificate",
+        "",
+        "Its certificate; wins over `admission.certFile`",
+        "validating_webhook_certificate",
+        v.no_control,
+    ),
+    Flag(
+        "validating-webhook-key", "", "Its key; wins over `admission.keyFile`", "validating_webhook_key", v.no_control
     ),
 )
 
@@ -122,10 +224,6 @@ _LATER: Final = (
     Flag("deep-inspect", "true", "Look into annotations for injections"),
     Flag("enable-annotation-validation", "true", "Validate annotations"),
     Flag("disable-full-test", "false", "Admission tests one object only", as_we_do=("false",)),
-    Flag("disable-sync-events", "false", "No Events for changes", as_we_do=("false",)),
-    Flag("election-id", "ingress-controller-leader", "Name of the leader's lease"),
-    Flag("election-ttl", "30s", "Duration of the leader's lease"),
-    Flag("disable-leader-election", "false", "Always lead", as_we_do=("true",)),
     Flag("enable-metrics", "false", "Metrics are always on", as_we_do=("true",)),
     Flag("metrics-per-host", "true", "Label metrics with the host"),
     Flag("metrics-per-undefined-host", "false", "Label metrics with hosts that nobody declared", as_we_do=("false",)),
@@ -139,16 +237,9 @@ _LATER: Final = (
     Flag("enable-ssl-chain-completion", "false", "Fetch missing intermediate certificates", as_we_do=("false",)),
     Flag("enable-ssl-passthrough", "false", "TLS passthrough", as_we_do=("false",)),
     Flag("enable-topology-aware-routing", "false", "Hints of endpoints: `zone` says where we are"),
-    Flag("publish-service", "", "Service whose addresses become the status", as_we_do=("",)),
-    Flag("report-node-internal-ip-address", "false", "Internal node addresses in the status", as_we_do=("false",)),
-    Flag("update-status-on-shutdown", "true", "Clear the status at the end"),
-    Flag("status-update-interval", "60", "Seconds between looks at the status"),
     Flag("sync-period", "0", "Read everything again", as_we_do=("0", "0s")),
     Flag("tcp-services-configmap", "", "TCP services", as_we_do=("",)),
     Flag("udp-services-configmap", "", "UDP services", as_we_do=("",)),
-    Flag("validating-webhook", "", "Admission: address", as_we_do=("",)),
-    Flag("validating-webhook-certificate", "", "Admission: certificate", as_we_do=("",)),
-    Flag("validating-webhook-key", "", "Admission: key", as_we_do=("",)),
     Flag("watch-namespace-selector", "", "Namespaces by label", as_we_do=("",)),
     Flag("post-shutdown-grace-period", "10", "Wait before the process ends"),
     Flag("maxmind-license-key", "", "GeoIP", as_we_do=("",)),

@@ -41,6 +41,7 @@ def test_external_names_are_off_unless_allowed():
         ("default-ssl-certificate", "cert", "InvalidValue", "expected namespace/name, got 'cert'"),
         ("disable-catch-all", "maybe", "InvalidValue", "expected"),
         ("publish-status-address", "1.2.3.4;rm", "InvalidValue", "no address"),
+        ("validating-webhook", "example.com:8443", "InvalidValue", "expected an IP address and a port"),
         ("default-backend-servic", "a/b", "UnknownKey", "did you mean 'default-backend-service'?"),
         ("tcp-services-configmap", "a/b", "NotBuilt", "not built yet"),
         ("enable-ssl-passthrough", "true", "NotBuilt", "not built yet"),
