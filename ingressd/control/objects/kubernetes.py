@@ -95,11 +95,40 @@ class IngressSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     tls: tuple[IngressTLS, ...] = ()
 
 
+class PortStatus(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
+    """A port that an address listens on. `error` "" is none."""
+
+    port: int = 0
+    protocol: str = ""
+    error: str = ""
+
+
+class LoadBalancerIngress(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
+    """One address where an object is reached: `ip` or `hostname`."""
+
+    ip: str = ""
+    hostname: str = ""
+    ports: tuple[PortStatus, ...] = ()
+
+
+class LoadBalancerStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The addresses, in the order in which they were written."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class AddressStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """IngressStatus, and what we read of ServiceStatus."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+
+
 class Ingress(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """networking.k8s.io/v1."""
+    """networking.k8s.io/v1. `status` is what the API server has, whoever wrote it; never an input of translation."""
 
     metadata: Metadata
     spec: IngressSpec = IngressSpec()
+    status: AddressStatus = AddressStatus()
 
 
 class IngressClassParameters(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -156,6 +185,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
     ip_families: tuple[str, ...] = ()
     external_name: str = ""
+    external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = {}
     session_affinity: str = "None"
@@ -170,6 +200,7 @@ class Service(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     metadata: Metadata
     spec: ServiceSpec = ServiceSpec()
+    status: AddressStatus = AddressStatus()
 
 
 class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -98,7 +98,21 @@ class Flags(msgspec.Struct, frozen=True):
     values: dict[str, str] = {}
 
 
-StaticObject = StaticListener | StaticRoute | StaticUpstream | StaticTls | ProcessSettings | Flags
+class NodeAddress(msgspec.Struct, frozen=True, order=True):
+    """The addresses of one node, in the order in which the node has them; dual stack has several."""
+
+    name: str
+    external: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
+
+
+class NodeAddresses(msgspec.Struct, frozen=True):
+    """The nodes that ready pods of ours run on, by name. Key: the name "nodes". `nodes` None: nobody knows (yet)."""
+
+    nodes: tuple[NodeAddress, ...] | None = None
+
+
+StaticObject = StaticListener | StaticRoute | StaticUpstream | StaticTls | ProcessSettings | Flags | NodeAddresses
 
 
 def static_route_name(*, host: str, path: str, path_type: PathType) -> str:

@@ -167,16 +167,23 @@ class Store:
 
 
 def same_content(old: AnyObject | None, new: AnyObject | None) -> bool:
-    """Whether two versions of an object mean the same: everything but `resourceVersion` and `generation` is equal."""
+    """Whether two versions of an object mean the same: all but `resourceVersion` and `generation` is equal.
+
+    The status of an Ingress is written by us and means nothing to us. That of a Service holds our own addresses.
+    """
     if old is new or old == new:
         return True
     if old is None or new is None or type(old) is not type(new):
         return False
     before, after = getattr(old, "metadata", None), getattr(new, "metadata", None)
-    if before is None or after is None or before == after:
+    if before is None or after is None:
         return False
     after = msgspec.structs.replace(after, resource_version=before.resource_version, generation=before.generation)
-    return bool(before == after and msgspec.structs.replace(new, metadata=before) == old)
+    if before != after:
+        return False
+    if isinstance(old, Ingress):
+        return bool(msgspec.structs.replace(new, metadata=before, status=old.status) == old)
+    return bool(msgspec.structs.replace(new, metadata=before) == old)
 
 
 def _service_of(value: AnyObject | None) -> frozenset[tuple[str, str]]:

@@ -10,6 +10,7 @@ from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import ConfigMap
 from ingressd.control.objects.static import Flags, ProcessSettings
 from ingressd.control.store.store import StoreView
+from ingressd.control.translate.addresses import Addresses, published_addresses
 from ingressd.control.translate.classes import ClassRule, class_rule
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Balancer, HeaderPairs, ProcessPolicy, RoutePolicy
@@ -18,7 +19,9 @@ from ingressd.settings.flags import ProcessFlags, parse_flags
 
 SETTINGS_KEY = ObjectKey("ProcessSettings", "", "settings")
 FLAGS_KEY = ObjectKey("Flags", "", "flags")
-ENVIRONMENT_KINDS = frozenset({"ProcessSettings", "Flags", "IngressClass", "ConfigMap"})
+ENVIRONMENT_KINDS = frozenset(
+    {"ProcessSettings", "Flags", "IngressClass", "ConfigMap", "StaticListener", "NodeAddresses"}
+)
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -48,7 +51,8 @@ class Environment(msgspec.Struct, frozen=True):
     no_tls_redirect: tuple[str, ...] = ()
     default_backend: str = ""
     default_certificate: str = ""
-    addresses: tuple[str, ...] = ()
+    addresses: Addresses | None = ()
+    flags: ProcessFlags = ProcessFlags()
     problems: tuple[Problem, ...] = ()
     refused: frozenset[ObjectKey] = frozenset()
 
@@ -68,6 +72,8 @@ def read_environment(view: StoreView) -> Environment:
         by_name=flags.ingress_class_by_name,
     )
     problems += class_problems
+    addresses, address_problems = published_addresses(view, flags, settings)
+    problems += address_problems
     return Environment(
         scope=Scope(classes, flags.watch_namespace, flags.disable_catch_all),
         upstream_rules=UpstreamRules(
@@ -81,7 +87,8 @@ def read_environment(view: StoreView) -> Environment:
         no_tls_redirect=parsed.no_tls_redirect,
         default_backend=flags.default_backend_service or "",
         default_certificate=flags.default_ssl_certificate or "",
-        addresses=flags.publish_status_address if flags.update_status else (),
+        addresses=addresses,
+        flags=flags,
         problems=tuple(problems),
         refused=refused | refused_settings,
     )

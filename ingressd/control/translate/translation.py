@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ingressd.control.objects.event import ObjectKey
 from ingressd.model.problem import Problem
 from ingressd.model.units import Unit
+from ingressd.settings.flags import ProcessFlags
 
 Status = dict[str, Any]
 
@@ -25,6 +26,8 @@ class Translation(NamedTuple):
     problems: list[Problem]
     statuses: dict[ObjectKey, Status]
     accepted: frozenset[ObjectKey]
+    told: frozenset[ObjectKey] = frozenset()
+    flags: ProcessFlags = ProcessFlags()
 
 
 class Snapshot:

@@ -17,6 +17,7 @@ from ingressd.control.objects.static import (
     StaticUpstream,
 )
 from ingressd.control.store.store import StoreView
+from ingressd.control.translate.addresses import published_service, status_of
 from ingressd.control.translate.book import Dirty, DraftBook
 from ingressd.control.translate.certificates import CertificateReader
 from ingressd.control.translate.drafts import ObjectDraft
@@ -64,11 +65,14 @@ class Translator:
         self._routes = RouteUnits(self._snapshot, self._upstreams.ledger)
         self._slices: dict[ObjectKey, tuple[str, str]] = {}
         self._statuses: dict[ObjectKey, Status] = {}
+        self._status: Status = {}
 
     def translate(self, view: StoreView, changed: frozenset[ObjectKey] | None) -> Translation:
         """Bring the snapshot up to the view. `changed` are the keys that differ from the view before; None is all."""
         self._snapshot.begin()
+        told: set[ObjectKey] = set()
         if changed is None or self._environment is None:
+            told.update(self._statuses)
             self._reset()
             self._reader.forget(above=2 * view.count(StaticTls) + 2 * view.count(Ingress) + 64)
             changed = frozenset(key for kind in _EVERYTHING for key in view.keys(kind))
@@ -77,7 +81,8 @@ class Translator:
             environment = self._environment = read_environment(view)
         else:
             before = environment = self._environment
-            if any(key.kind in ENVIRONMENT_KINDS for key in changed):
+            published = published_service(environment.flags)
+            if any(key.kind in ENVIRONMENT_KINDS or key == published for key in changed):
                 environment = self._environment = read_environment(view)
         dirty = Dirty()
         self._apply_environment(view, before, environment, dirty=dirty)
@@ -95,6 +100,7 @@ class Translator:
         self._certificates.refresh_hosts(self._book, environment, dirty=dirty)
         for key in dirty.policies:
             self._report(key, environment)
+        told.update(key for key in dirty.policies if key.kind == "Ingress")
         units, removed = self._snapshot.changes()
         return Translation(
             units=self._snapshot.units,
@@ -102,6 +108,8 @@ class Translator:
             removed=removed,
             problems=self._upstreams.ledger.problems(),
             statuses=self._statuses,
+            told=frozenset(told),
+            flags=environment.flags,
             accepted=self._accepted(view, changed, environment=environment, dirty=dirty),
         )
 
@@ -113,6 +121,7 @@ class Translator:
         self._snapshot.put("process", now.process)
         self._snapshot.put("policy/", now.route)
         self._upstreams.ledger.say("environment", now.problems)
+        self._status = status_of(now.addresses)
         if before.scope != now.scope and not fresh:
             for key in view.keys(Ingress):
                 book.put(key, self._draft_of(view, key, now), dirty)
@@ -219,7 +228,7 @@ class Translator:
         if draft is None or draft.left_out:
             self._statuses.pop(key, None)
         else:
-            self._statuses[key] = ingress_status(environment.addresses)
+            self._statuses[key] = self._status
 
     def _accepted(
         self, view: StoreView, changed: Iterable[ObjectKey], *, environment: Environment, dirty: Dirty
@@ -231,12 +240,6 @@ class Translator:
         accepted |= self._certificates.accepted(dirty.certificates)
         environmental = {key for key in changed if key.kind in ENVIRONMENT_KINDS} - environment.refused
         return frozenset(key for key in accepted | environmental if view.get(key) is not None)
-
-
-def ingress_status(addresses: Iterable[str]) -> Status:
-    """`status` of a served Ingress. An address of digits and dots or with a colon is an IP, else a host name."""
-    entries = [{"ip" if ":" in one or one.replace(".", "").isdigit() else "hostname": one} for one in addresses]
-    return {"loadBalancer": {"ingress": entries} if entries else {}}
 
 
 def _owner(one: EndpointSlice) -> tuple[str, str]:
