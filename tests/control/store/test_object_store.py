@@ -49,6 +49,27 @@ def test_a_new_resource_version_is_kept_and_is_no_change():
     assert store.apply([ingress("a", "s", resourceVersion="3", labels={"a": "b"})]) == {event.key}
 
 
+def test_a_status_of_an_ingress_is_kept_and_is_no_change():
+    store = Store()
+    address = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": [{"port": 80, "protocol": "TCP"}]}]}}
+    store.apply([made("Ingress", "a", spec={}, metadata={"resourceVersion": "1"})])
+    event = made("Ingress", "a", spec={}, status=address, metadata={"resourceVersion": "2"})
+    assert store.apply([event]) == frozenset()
+    assert store.get(event.key).status.load_balancer.ingress[0].ip == "192.0.2.1"
+    # The same without a new version, as in a file.
+    assert store.apply([made("Ingress", "a", spec={}, metadata={"resourceVersion": "2"})]) == frozenset()
+    other = made("Ingress", "a", spec={"ingressClassName": "x"}, status=address, metadata={"resourceVersion": "3"})
+    assert store.apply([other]) == {event.key}
+
+
+def test_the_status_of_a_service_is_a_change():
+    store = Store()
+    event = made("Service", "a", metadata={"resourceVersion": "1"})
+    store.apply([event])
+    status = {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}
+    assert store.apply([made("Service", "a", status=status, metadata={"resourceVersion": "2"})]) == {event.key}
+
+
 def test_there_and_back_in_one_batch_is_no_change():
     store = Store()
     event = ingress("a", "s")

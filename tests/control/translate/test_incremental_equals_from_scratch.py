@@ -37,6 +37,8 @@ from ingressd.control.objects.kubernetes import (
 )
 from ingressd.control.objects.static import (
     Flags,
+    NodeAddress,
+    NodeAddresses,
     ProcessSettings,
     StaticEndpoint,
     StaticListener,
@@ -122,6 +124,7 @@ def services(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
         external_name="10.0.0.9",
         ports=tuple(draw(st.lists(st.sampled_from([ServicePort(80), ServicePort(8080, "web")]), max_size=2))),
         session_affinity=draw(st.sampled_from(["None", "ClientIP"])),
+        cluster_ip=draw(st.sampled_from(["10.0.0.1", "10.0.0.2"])),
     )
     return ObjectKey("Service", namespace, name), Service(Metadata(name=name, namespace=namespace), spec)
 
@@ -172,6 +175,8 @@ def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
             {"disable-catch-all": "true", "watch-namespace": "n1"},
             {"disable-svc-external-name": "false", "publish-status-address": "10.1.1.1"},
             {"watch-ingress-without-class": "true"},
+            {"publish-service": "n1/s1"},
+            {"report-node-internal-ip-address": "true"},
         )
     ]
     process = [
@@ -194,7 +199,11 @@ def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
         (ObjectKey("StaticUpstream", "", "u"), StaticUpstream("u", (StaticEndpoint("h", 1, addresses=("10.1.1.1",)),))),
         (ObjectKey("StaticListener", "", "l"), StaticListener("l", "127.0.0.1", 80, "HTTP")),
     ]
-    return draw(st.sampled_from(classes + flags + process + maps + certs + static))
+    nodes = [
+        (ObjectKey("NodeAddresses", "", "nodes"), NodeAddresses(found))
+        for found in (None, (), (NodeAddress("n", ("192.0.2.1",), ("10.0.0.1",)),))
+    ]
+    return draw(st.sampled_from(classes + flags + process + maps + certs + static + nodes))
 
 
 objects = st.one_of(ingresses(), ingresses(), ingresses(), services(), slices(), secrets(), others())
@@ -211,6 +220,7 @@ OURS = (
 def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
     store, translator = Store(), Translator()
     kept: dict[str, Any] = {}
+    statuses: dict[ObjectKey, Any] = {}
     for batch in [[OURS], *history]:
         live = [ObjectEvent(key, value) for key, value in batch if value is not None or store.get(key) is not None]
         changed = store.apply(live)
@@ -220,6 +230,9 @@ def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
             del kept[key]
         kept.update(translation.changed)
         assert kept == translation.units, "the changes do not add up to the snapshot"
+        statuses.update({key: translation.statuses.get(key) for key in translation.told})
+        told = {key: status for key, status in statuses.items() if status is not None}
+        assert told == translation.statuses, "a status changed and nobody was told"
         scratch = Translator().translate(view, None)
         assert scratch.units == translation.units
         assert scratch.problems == translation.problems
