@@ -68,6 +68,10 @@ class StoreView:
         for key in self.keys(of_type):
             yield key, of_kind[key]
 
+    def unordered(self, of_type: type[T]) -> Iterable[tuple[ObjectKey, T]]:
+        """Keys and objects of a type in any order, at no cost."""
+        return cast("Mapping[ObjectKey, T]", self._kinds.get(of_type.__name__, {})).items()
+
     def count(self, of_type: type[object]) -> int:
         """How many objects of a type there are."""
         return len(self._kinds.get(of_type.__name__, ()))
@@ -93,6 +97,8 @@ class Store:
         self._slices: dict[tuple[str, str], frozenset[ObjectKey]] = {}
         self._referrers: dict[ObjectKey, frozenset[ObjectKey]] = {}
         self._shared: set[str] = set()
+        self.changes = 0
+        """Counts the calls of `apply` that changed something."""
 
     def apply(self, events: Iterable[ObjectEvent]) -> frozenset[ObjectKey]:
         """Take events in order; return the keys whose content is not what it was before the call.
@@ -109,7 +115,9 @@ class Store:
                 continue
             before.setdefault(key, old)
             self._put(key, old, value)
-        return frozenset(key for key, old in before.items() if not same_content(old, self._current(key)))
+        changed = frozenset(key for key, old in before.items() if not same_content(old, self._current(key)))
+        self.changes += bool(changed)
+        return changed
 
     def accept(self, keys: Iterable[ObjectKey]) -> None:
         """Remember the current version of these objects as good, because translation refused nothing in them."""
@@ -118,6 +126,15 @@ class Store:
         for key in keys:
             value = self._current(key)
             if value is not None:
+                good[key] = value
+
+    def remember(self, found: Iterable[tuple[ObjectKey, AnyObject]]) -> None:
+        """Take last good versions from before a restart: those of objects that are still there (same uid) and have
+        had none since."""
+        self._good = good = self._own("good", self._good)
+        for key, value in found:
+            current = self._current(key)
+            if current is not None and key not in good and _uid(current) == _uid(value):
                 good[key] = value
 
     def last_good(self, key: ObjectKey) -> AnyObject | None:
@@ -184,6 +201,11 @@ def same_content(old: AnyObject | None, new: AnyObject | None) -> bool:
     if isinstance(old, Ingress):
         return bool(msgspec.structs.replace(new, metadata=before, status=old.status) == old)
     return bool(msgspec.structs.replace(new, metadata=before) == old)
+
+
+def _uid(value: AnyObject) -> str:
+    metadata = getattr(value, "metadata", None)
+    return "" if metadata is None else metadata.uid
 
 
 def _service_of(value: AnyObject | None) -> frozenset[tuple[str, str]]:
