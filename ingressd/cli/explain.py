@@ -210,6 +210,10 @@ def _way(
             "force-ssl-redirect" if policy.force_ssl_redirect else "the host has a certificate, and ssl-redirect is on"
         )
         yield f"  answer      {process.redirect_code} to https: {why}"
+    if policy.allowed_sources:
+        yield f"  sources     only {', '.join(policy.allowed_sources)}; others get 403"
+    if policy.denied_sources:
+        yield f"  sources     not {', '.join(policy.denied_sources)}: they get 403"
     if route.upstream is None:
         yield f"  answer      {route.status}: the backend leads nowhere; `ingressd check` says why"
         return
@@ -249,7 +253,9 @@ def _describe_policy(route: Route, policy: RoutePolicy) -> str:
 
 def _policy(route: Route, units: Mapping[str, Unit]) -> RoutePolicy:
     unit = units.get(f"policy/{route.policy}")
-    return unit if isinstance(unit, RoutePolicy) else RoutePolicy()
+    if isinstance(unit, RoutePolicy):
+        return unit
+    return RoutePolicy(failed_closed=f"policy {route.policy}") if route.policy else RoutePolicy()
 
 
 def _process(units: Mapping[str, Unit]) -> ProcessPolicy:

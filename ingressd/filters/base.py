@@ -7,8 +7,8 @@ nothing. An exchange then calls the compiled objects of its route, in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from ingressd.model.units import ProcessPolicy, Route, RoutePolicy
 from ingressd.protocol.h1 import RequestHead, ResponseHead
@@ -76,14 +76,32 @@ class ResponseFilter(Protocol):
         """Field lines, each with its CRLF, for an answer of our own to this request; b"" for none."""
 
 
+class AnnotationFault(NamedTuple):
+    """An annotation that cannot be read. `closes`: it guards the object's routes, which answer 503 until it can."""
+
+    name: str
+    message: str
+    closes: bool = False
+
+
+class ParsedAnnotations(NamedTuple):
+    """What an object's annotations set: fields of `RoutePolicy`, and what is wrong with them."""
+
+    route: dict[str, Any]
+    faults: tuple[AnnotationFault, ...] = ()
+
+
 class FilterSpec(NamedTuple):
     """One feature: what it is called, the settings it serves (name, one line of documentation), how it is compiled.
 
-    `route` is None when there is no route: for answers of ours to requests that match none.
+    `annotations` are those it serves, likewise, named without their prefix; `parse_annotations` reads them out of all
+    that an object has. `route` is None when there is no route: for answers of ours to requests that match none.
     """
 
     name: str
-    settings: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    parse_annotations: Callable[[Mapping[str, str]], ParsedAnnotations] | None = None
     compile_request: Callable[[ProcessPolicy, RoutePolicy, Route | None], RequestFilter | None] | None = None
     compile_response: Callable[[ProcessPolicy, RoutePolicy, Route | None], ResponseFilter | None] | None = None
 

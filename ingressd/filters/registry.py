@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from ingressd.filters import gzip, hsts, request_headers, response_headers, ssl_redirect
-from ingressd.filters.base import FilterSpec, RequestFilter, ResponseFilter
+from ingressd.filters import gzip, hsts, request_headers, response_headers, source_ranges, ssl_redirect
+from ingressd.filters.base import AnnotationFault, FilterSpec, ParsedAnnotations, RequestFilter, ResponseFilter
 from ingressd.model.units import ProcessPolicy, Route, RoutePolicy
 
 FILTERS: Final[tuple[FilterSpec, ...]] = (
     ssl_redirect.SPEC,
+    source_ranges.SPEC,
     request_headers.SPEC,
     response_headers.SPEC,
     hsts.SPEC,
     gzip.SPEC,
 )
+
+ANNOTATIONS: Final = frozenset(name for spec in FILTERS for name, _ in spec.annotations)
+"""Every annotation that a filter honours, without prefix."""
+
+
+def parse_annotations(annotations: Mapping[str, str]) -> ParsedAnnotations:
+    """What an object's annotations (without prefix) set, all filters together."""
+    route: dict[str, Any] = {}
+    faults: list[AnnotationFault] = []
+    for spec in FILTERS:
+        if spec.parse_annotations is not None:
+            parsed = spec.parse_annotations(annotations)
+            route.update(parsed.route)
+            faults += parsed.faults
+    return ParsedAnnotations(route, tuple(faults))
 
 
 def compile_filters(

@@ -103,6 +103,9 @@ class ProcessPolicy(msgspec.Struct, frozen=True, tag="ProcessPolicy"):
     compute_full_forwarded_for: bool = False
     forwarded_for_header: str = "X-Forwarded-For"
     trusted_proxies: tuple[str, ...] = ("0.0.0.0/0",)
+    proxy_protocol: bool = False
+    """`use-proxy-protocol`; which listeners it concerns is in their units."""
+    proxy_protocol_timeout_s: float = 5.0
     generate_request_id: bool = True
     via: str = ""
     redirect_code: int = 308
@@ -140,6 +143,9 @@ class RoutePolicy(msgspec.Struct, frozen=True, tag="RoutePolicy"):
     force_ssl_redirect: bool = False
     upgrades: frozenset[str] = frozenset({"websocket"})
     access_log: bool = True
+    allowed_sources: tuple[str, ...] = ()
+    """Networks that may ask; () is everybody."""
+    denied_sources: tuple[str, ...] = ()
     failed_closed: str | None = None
 
 

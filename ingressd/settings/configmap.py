@@ -32,6 +32,14 @@ _GZIP: Final = {
 }
 
 
+_FOR_ROUTES: Final = frozenset(
+    {
+        *(setting.key for setting in BUILT if setting.group == "route"),
+        *("disable-access-log", "disable-http-access-log", "retry-non-idempotent"),
+    }
+)
+
+
 class SettingProblem(msgspec.Struct, frozen=True):
     """One key that does not do what was asked: malformed, unknown or not built yet. The default or last good stands."""
 
@@ -64,7 +72,7 @@ def parse_settings(values: Mapping[str, str], *, last_good: Mapping[str, str] | 
     """Parse a ConfigMap's `data` or the file's `settings`. A malformed value falls back to that of `last_good`.
 
     Two things fail closed instead: a malformed `proxy-real-ip-cidr` trusts nobody, and a key that guards routes and is
-    not built sets `failed_closed` in `route`.
+    malformed or not built sets `failed_closed` in `route`.
     """
     problems: list[SettingProblem] = []
     parsed: dict[str, Any] = {}
@@ -80,9 +88,15 @@ def parse_settings(values: Mapping[str, str], *, last_good: Mapping[str, str] | 
                 problems.append(problem)
                 if setting.guards:
                     guarded = guarded or key
-        else:
-            _parse_one(setting, values[key], last_good or {}, into=(parsed, problems))
+        elif not _parse_one(setting, values[key], last_good or {}, into=(parsed, problems)) and setting.guards:
+            guarded = guarded or key
     return _arranged(parsed, guarded=guarded, problems=tuple(problems))
+
+
+def is_process_wide(key: str) -> bool:
+    """Whether a key is honoured and is the same for every route, so that it cannot be set for one class of them."""
+    setting = SETTINGS.get(key)
+    return setting is not None and setting.parse is not None and key not in _FOR_ROUTES
 
 
 def parse_headers(values: Mapping[str, str]) -> tuple[HeaderPairs, tuple[SettingProblem, ...]]:
@@ -154,21 +168,24 @@ def _not_acted_on(setting: Setting, value: str) -> SettingProblem | None:
 
 def _parse_one(
     setting: Setting, text: str, last_good: Mapping[str, str], *, into: tuple[dict[str, Any], list[SettingProblem]]
-) -> None:
+) -> bool:
+    """Parse a value; whether it was good."""
     parsed, problems = into
     assert setting.parse is not None
     try:
         parsed[setting.key] = setting.parse(text)
-        return
+        return True
     except ValueError as exc:
-        problems.append(SettingProblem(setting.key, str(exc), "InvalidValue"))
+        closed = "; every route that it guards answers 503" if setting.guards else ""
+        problems.append(SettingProblem(setting.key, f"{exc}{closed}", "InvalidValue"))
     if setting.key == "proxy-real-ip-cidr":
         parsed[setting.key] = ()
-    elif setting.key in last_good:
+    elif setting.key in last_good and not setting.guards:
         try:
             parsed[setting.key] = setting.parse(last_good[setting.key])
         except ValueError:
             pass  # It was refused then too, and said so; the default stands.
+    return False
 
 
 def _arranged(parsed: dict[str, Any], *, guarded: str | None, problems: tuple[SettingProblem, ...]) -> ParsedSettings:
@@ -198,6 +215,8 @@ def _arranged(parsed: dict[str, Any], *, guarded: str | None, problems: tuple[Se
         route["access_log"] = False
     if parsed.get("retry-non-idempotent"):
         route["next_upstream"] = (*route.get("next_upstream", ("error", "timeout")), "non_idempotent")
+    if parsed.get("allowlist-source-range"):
+        route["allowed_sources"] = parsed["allowlist-source-range"]
     if parsed.get("upstream-hash-by"):
         upstream.update(balancer="hash", hash_by=parsed["upstream-hash-by"])
     if guarded is not None:

@@ -12,8 +12,6 @@ def _later(key: str, default: str, about: str, *as_we_do: str, guards: bool = Fa
 
 
 NOT_BUILT: Final = (
-    _later("use-proxy-protocol", "false", "PROXY protocol on every listener", "false"),
-    _later("proxy-protocol-header-timeout", "5s", "Time for the PROXY header"),
     _later("forwarded-for-proxy-protocol-header", "X-Forwarded-For-Proxy-Protocol", "Field for the PROXY address"),
     _later("forwarded-host-header", "X-Forwarded-Host", "The field that names the host", "X-Forwarded-Host"),
     _later("use-http2", "true", "HTTP/2 for clients", "false"),
@@ -70,8 +68,6 @@ NOT_BUILT: Final = (
     _later("proxy-stream-next-upstream-tries", "3", "Tries for that"),
     _later("proxy-stream-responses", "1", "Datagrams a UDP client is answered with"),
     _later("bind-address", "", "Addresses to bind: `listeners` says it", ""),
-    _later("whitelist-source-range", "", "Networks that may ask", "", guards=True),
-    _later("denylist-source-range", "", "Networks that may not ask", "", guards=True),
     _later("block-cidrs", "", "Networks that may not ask", "", guards=True),
     _later("block-user-agents", "", "User-Agents that may not ask", "", guards=True),
     _later("block-referers", "", "Referers that may not ask", "", guards=True),

@@ -35,6 +35,11 @@ def _ours(key: str, default: str, field: str, parse: v.Parser, about: str) -> Se
     return Setting(key, default, about, "process", field, parse, ours=True)
 
 
+def _guard(key: str, field: str, about: str, *, ours: bool = False) -> Setting:
+    about += "; malformed: routes answer 503"
+    return Setting(key, "", about, "route", field, v.source_ranges, ours=ours, guards=True)
+
+
 _COUNT: Final = v.integer(1, 1_000_000)
 
 BUILT: Final = (
@@ -118,6 +123,21 @@ BUILT: Final = (
         "trusted_proxies",
         v.cidrs,
         "Networks of trusted proxies; a malformed list trusts nobody",
+    ),
+    _process(
+        "use-proxy-protocol",
+        "false",
+        "proxy_protocol",
+        v.boolean,
+        "Take the client's address from a PROXY header, version 1 or 2, that every connection to an entry of `listeners` "
+        "must begin with; senders outside `proxy-real-ip-cidr` may name no address but their own",
+    ),
+    _process(
+        "proxy-protocol-header-timeout",
+        "5s",
+        "proxy_protocol_timeout_s",
+        v.some_seconds,
+        "Time for that header; then the connection is closed",
     ),
     _process(
         "compute-full-forwarded-for",
@@ -276,6 +296,10 @@ BUILT: Final = (
         v.boolean,
         "Refuse server names that no certificate covers",
     ),
+    # Access
+    _guard("whitelist-source-range", "allowed_sources", "Networks that may ask; the others get 403. Empty: all may"),
+    _guard("allowlist-source-range", "", "The same under its newer name, and wins", ours=True),
+    _guard("denylist-source-range", "denied_sources", "Networks that may not ask: they get 403"),
     # Compression
     _special("use-gzip", "false", v.boolean, "Compress answers for clients that take gzip"),
     _special("gzip-level", "1", v.integer(1, 9), "Level of compression"),

@@ -13,7 +13,8 @@ class Setting(NamedTuple):
     """One key. `default` is as it would be written; `field` is a field of the model, with a dot for a nested one.
 
     `as_we_do` are values of a key that is not built which ask for what we do anyway, and so are no problem. With
-    `guards`, leaving the key out of account would open what it should close: every route then answers 503.
+    `guards`, leaving the key out of account, be it malformed or not built, would open what it should close: every route
+    then answers 503.
     """
 
     key: str

@@ -178,10 +178,30 @@ def cidrs(text: str) -> tuple[str, ...]:
     out = []
     for item in comma_list(text):
         try:
-            out.append(str(ipaddress.ip_network(item, strict=False)))
+            out.append(str(_network(item)))
         except ValueError:
             raise ValueError(f"{item!r} is no address and no network in CIDR notation") from None
     return tuple(out)
+
+
+def source_ranges(text: str) -> tuple[str, ...]:
+    """Networks of clients; nothing is no list, but separators around nothing are a mistake and must not open a door."""
+    if not text.strip():
+        return ()
+    items = [item.strip() for item in no_control(text).split(",")]
+    if not all(items):
+        raise ValueError(f"expected addresses or networks separated by commas, got {text!r}")
+    return cidrs(text)
+
+
+def _network(item: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network; one of IPv4 addresses written as IPv6 is one of IPv4, as addresses of clients are."""
+    network = ipaddress.ip_network(item, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
 
 
 def addresses_or_names(text: str) -> tuple[str, ...]:

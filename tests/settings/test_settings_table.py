@@ -189,10 +189,40 @@ def test_a_key_that_is_not_built_but_asks_for_what_we_do_is_no_problem():
 
 
 def test_a_guard_that_is_not_built_closes_every_route():
-    parsed = parse_settings({"whitelist-source-range": "10.0.0.0/8"})
-    assert parsed.route == {"failed_closed": "whitelist-source-range"}
+    parsed = parse_settings({"block-cidrs": "10.0.0.0/8"})
+    assert parsed.route == {"failed_closed": "block-cidrs"}
     assert "503" in parsed.problems[0].message
-    assert parse_settings({"whitelist-source-range": ""}).route == {}
+    assert parse_settings({"block-cidrs": ""}).route == {}
+
+
+@pytest.mark.parametrize("key", ["whitelist-source-range", "allowlist-source-range", "denylist-source-range"])
+@pytest.mark.parametrize("value", ["10.0.0.0/8,nonsense", "10.0.0.0/33", ",", "10.0.0.0/8,", "10.0.0.0/8\n10.1.0.0/16"])
+def test_a_malformed_list_of_sources_closes_every_route_and_never_falls_back(key, value):
+    parsed = parse_settings({key: value}, last_good={key: "10.0.0.0/8"})
+    assert parsed.route == {"failed_closed": key}
+    assert [(problem.key, problem.reason) for problem in parsed.problems] == [(key, "InvalidValue")]
+    assert "answers 503" in parsed.problems[0].message
+
+
+def test_lists_of_sources():
+    assert route(whitelist_source_range="10.1.2.3/8, 192.0.2.1,2001:DB8::1/32").allowed_sources == (
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "2001:db8::/32",
+    )
+    assert route(denylist_source_range="10.0.0.0/8").denied_sources == ("10.0.0.0/8",)
+    both = route(whitelist_source_range="10.0.0.0/8", allowlist_source_range="11.0.0.0/8")
+    assert both.allowed_sources == ("11.0.0.0/8",)
+    assert route(whitelist_source_range=" ", denylist_source_range="") == RoutePolicy()
+
+
+def test_ipv4_networks_written_as_ipv6_are_ipv4():
+    assert route(whitelist_source_range="::ffff:10.0.0.0/104,::ffff:192.0.2.1").allowed_sources == (
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+    )
+    # Wider than all of IPv4: it holds IPv6 addresses as well.
+    assert route(whitelist_source_range="::/0").allowed_sources == ("::/0",)
 
 
 def test_nginx_machinery_is_a_warning():

@@ -108,8 +108,10 @@ class Stage:
         return written
 
 
-async def make_stage(*, process: ProcessPolicy | None = None, policy: RoutePolicy | None = None) -> Stage:
-    """A stage whose clock stands still until `now[0]` is moved."""
+async def make_stage(
+    *, process: ProcessPolicy | None = None, policy: RoutePolicy | None = None, route_policy: str = ""
+) -> Stage:
+    """A stage whose clock stands still until `now[0]` is moved. `route_policy` is the name that the route gives."""
     now = [1000.0]
     dataplane = Dataplane(
         loop=asyncio.get_running_loop(),
@@ -127,7 +129,7 @@ async def make_stage(*, process: ProcessPolicy | None = None, policy: RoutePolic
         "policy/": policy if policy is not None else RoutePolicy(ssl_redirect=False),
     }
     for unit in (
-        VirtualHost("", (Route(origin=origin, path_type="Prefix", path="/", upstream="/u"),)),
+        VirtualHost("", (Route(origin=origin, path_type="Prefix", path="/", upstream="/u", policy=route_policy),)),
         Upstream("/u", origin),
         Endpoints("/u", (Endpoint("127.0.0.1", 9),)),
     ):

@@ -25,16 +25,22 @@ class ClassRule(msgspec.Struct, frozen=True):
     default: str = ""
     without_class: bool = False
 
-    def owns(self, ingress: Ingress) -> bool:
-        """Whether an Ingress is ours: by field, else by legacy annotation, else by the default class, else by flag."""
+    def class_of(self, ingress: Ingress) -> str | None:
+        """The class by which an Ingress is ours, "" when it is so without one, None when it is not ours.
+
+        Its field decides, else its legacy annotation, else the default class, else the flag.
+        """
         by_field = ingress.spec.ingress_class_name
         if by_field is not None:
-            return by_field in self.ours
+            return by_field if by_field in self.ours else None
         by_annotation = ingress.metadata.annotations.get(CLASS)
         # An empty annotation names no class (ingress-nginx, GetIngressClass).
         if by_annotation:
-            return by_annotation in self.ours or (by_annotation == self.name and by_annotation not in self.others)
-        return self.default in self.ours if self.default else self.without_class
+            ours = by_annotation in self.ours or (by_annotation == self.name and by_annotation not in self.others)
+            return by_annotation if ours else None
+        if self.default:
+            return self.default if self.default in self.ours else None
+        return "" if self.without_class else None
 
     def orphan(self, ingress: Ingress) -> Problem | None:
         """The problem of an Ingress that asks for our class by name while no such IngressClass exists."""

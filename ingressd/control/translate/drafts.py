@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -71,12 +71,18 @@ class Rank(NamedTuple):
     name: str
 
 
+def class_policy(name: str) -> str:
+    """Name of the policy unit of an IngressClass. No namespace is spelled so, hence no object's policy is."""
+    return f"IngressClass/{name}"
+
+
 class ObjectDraft(msgspec.Struct, frozen=True):
     """Everything that one Ingress or static object asks for.
 
     `hosts` are the routes by host ("" every host); a host with no routes is one whose every request goes to `default`.
     `default` also takes what no rule of anybody takes. `failed_closed` names the security key for which all routes of
-    the object answer 503. `policy` is the name of the policy unit that says so. An object that is `left_out` asks for
+    the object answer 503, and `route` holds the fields of `RoutePolicy` that its annotations set. `class_name` is the
+    IngressClass whose settings its routes have, "" for the process-wide ones. An object that is `left_out` asks for
     nothing; one that is `refused` is not to become the last good version either.
     """
 
@@ -86,14 +92,23 @@ class ObjectDraft(msgspec.Struct, frozen=True):
     default: RouteDraft | None = None
     tls: dict[str, TlsDraft] = {}
     failed_closed: str = ""
+    route: dict[str, Any] = {}
+    class_name: str = ""
     left_out: bool = False
     refused: bool = False
     problems: tuple[Problem, ...] = ()
 
     @property
+    def own_policy(self) -> bool:
+        """Whether the object's routes have a policy unit of their own."""
+        return bool(self.failed_closed or self.route)
+
+    @property
     def policy(self) -> str:
-        """Name of the policy unit of the object's routes; "" is the process-wide one."""
-        return f"{self.key.namespace}/{self.key.name}" if self.failed_closed else ""
+        """Name of the policy unit of the object's routes: their own, their class's, or the process-wide one ("")."""
+        if self.own_policy:
+            return f"{self.key.namespace}/{self.key.name}"
+        return class_policy(self.class_name) if self.class_name else ""
 
     def backends(self) -> set[Backend]:
         """Every backend the object names."""

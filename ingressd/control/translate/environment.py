@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from ingressd.control.objects.kubernetes import ConfigMap
 from ingressd.control.objects.static import Flags, ProcessSettings
 from ingressd.control.store.store import StoreView
 from ingressd.control.translate.addresses import Addresses, published_addresses
+from ingressd.control.translate.class_settings import class_settings
 from ingressd.control.translate.classes import ClassRule, class_rule
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Balancer, HeaderPairs, ProcessPolicy, RoutePolicy
@@ -25,9 +26,10 @@ ENVIRONMENT_KINDS = frozenset(
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Which Ingresses are served, and how far they reach."""
+    """Which Ingresses are served, and how far they reach. `with_policy` are the classes with settings of their own."""
 
     classes: ClassRule = ClassRule()
+    with_policy: frozenset[str] = frozenset()
     watch_namespace: str = ""
     disable_catch_all: bool = False
 
@@ -42,19 +44,27 @@ class UpstreamRules(msgspec.Struct, frozen=True):
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """References are "namespace/name", "" for none. `refused` are objects that must not become the last good."""
+    """References are "namespace/name", "" for none. `route` is the process-wide policy, `class_routes` those of classes
+    with parameters. `config_maps` are all that are looked at, existing or not; `refused` are objects that must not
+    become the last good."""
 
     scope: Scope = Scope()
     upstream_rules: UpstreamRules = UpstreamRules()
     process: ProcessPolicy = ProcessPolicy()
     route: RoutePolicy = RoutePolicy()
+    class_routes: dict[str, RoutePolicy] = {}
     no_tls_redirect: tuple[str, ...] = ()
     default_backend: str = ""
     default_certificate: str = ""
     addresses: Addresses | None = ()
     flags: ProcessFlags = ProcessFlags()
     problems: tuple[Problem, ...] = ()
+    config_maps: frozenset[ObjectKey] = frozenset()
     refused: frozenset[ObjectKey] = frozenset()
+
+    def route_of(self, class_name: str) -> RoutePolicy:
+        """The policy of a class's routes; "" is no class."""
+        return self.class_routes.get(class_name, self.route)
 
 
 def read_environment(view: StoreView) -> Environment:
@@ -62,8 +72,10 @@ def read_environment(view: StoreView) -> Environment:
     base = view.get(SETTINGS_KEY)
     settings = base if isinstance(base, ProcessSettings) else ProcessSettings()
     flags, problems, refused = _flags(view)
-    parsed, setting_problems, refused_settings = _settings(view, settings, flags=flags)
-    problems += setting_problems
+    sources = _sources(view, settings, flags=flags)
+    parsed = parse_settings(sources.values, last_good=sources.last_good)
+    setting_problems, refused_settings = _judged(parsed, settings, sources.key)
+    problems += sources.problems + setting_problems
     classes, class_problems = class_rule(
         view,
         name=flags.ingress_class or settings.ingress_class,
@@ -72,10 +84,12 @@ def read_environment(view: StoreView) -> Environment:
         by_name=flags.ingress_class_by_name,
     )
     problems += class_problems
+    of_classes = class_settings(view, classes.ours, base=sources.values, last_good=sources.last_good)
+    problems += of_classes.problems
     addresses, address_problems = published_addresses(view, flags, settings)
     problems += address_problems
     return Environment(
-        scope=Scope(classes, flags.watch_namespace, flags.disable_catch_all),
+        scope=Scope(classes, frozenset(of_classes.policies), flags.watch_namespace, flags.disable_catch_all),
         upstream_rules=UpstreamRules(
             balancer=parsed.upstream.get("balancer", "round_robin"),
             hash_by=parsed.upstream.get("hash_by", ""),
@@ -84,13 +98,15 @@ def read_environment(view: StoreView) -> Environment:
         ),
         process=_process(view, settings, parsed, flags=flags, problems=problems),
         route=msgspec.convert(parsed.route, RoutePolicy),
+        class_routes=of_classes.policies,
         no_tls_redirect=parsed.no_tls_redirect,
         default_backend=flags.default_backend_service or "",
         default_certificate=flags.default_ssl_certificate or "",
         addresses=addresses,
         flags=flags,
         problems=tuple(problems),
-        refused=refused | refused_settings,
+        config_maps=_named(sources.key, parsed) | of_classes.config_maps,
+        refused=refused | refused_settings | of_classes.refused,
     )
 
 
@@ -103,16 +119,22 @@ def _flags(view: StoreView) -> tuple[ProcessFlags, list[Problem], frozenset[Obje
     return flags, problems, _refusal(found, FLAGS_KEY)
 
 
-def _settings(
-    view: StoreView, settings: ProcessSettings, *, flags: ProcessFlags
-) -> tuple[ParsedSettings, list[Problem], frozenset[ObjectKey]]:
-    """The ConfigMap's keys under those of the file, which win."""
+class _Sources(NamedTuple):
+    """Where the process-wide settings come from: the ConfigMap `key` (None for none) and the file, whose keys win."""
+
+    key: ObjectKey | None
+    values: dict[str, str]
+    last_good: dict[str, str]
+    problems: list[Problem]
+
+
+def _sources(view: StoreView, settings: ProcessSettings, *, flags: ProcessFlags) -> _Sources:
     problems: list[Problem] = []
     reference = settings.config_map or flags.configmap or ""
-    key = _config_map_key(reference)
-    current, good = view.get(key), view.last_good(key)
+    key = _config_map_key(reference) if reference else None
+    current, good = (view.get(key), view.last_good(key)) if key else (None, None)
     mapped = current.data if isinstance(current, ConfigMap) else {}
-    if reference and current is None:
+    if key and current is None:
         place = Origin("Config", "", "settingsConfigMap" if settings.config_map else "flags")
         message = f"ConfigMap {reference} does not exist: its settings are unset"
         problems.append(_warning(place, "ConfigMapNotFound", field="", message=message))
@@ -121,12 +143,26 @@ def _settings(
         **(good.data if isinstance(good, ConfigMap) else {}),
         **(good_file.values if isinstance(good_file, ProcessSettings) else {}),
     }
-    parsed = parse_settings({**mapped, **settings.values}, last_good=last_good)
+    return _Sources(key, {**mapped, **settings.values}, last_good, problems)
+
+
+def _judged(
+    parsed: ParsedSettings, settings: ProcessSettings, key: ObjectKey | None
+) -> tuple[list[Problem], frozenset[ObjectKey]]:
+    """What is wrong with the settings, told where they stand, and what must not become the last good."""
     in_file = [problem for problem in parsed.problems if problem.key in settings.values]
     in_map = [problem for problem in parsed.problems if problem.key not in settings.values]
-    problems += [_problem(problem, Origin("Config", "", "settings")) for problem in in_file]
-    problems += [_problem(problem, Origin("ConfigMap", key.namespace, key.name), "data.") for problem in in_map]
-    return parsed, problems, _refusal(in_file, SETTINGS_KEY) | _refusal(in_map, key)
+    problems = [_problem(problem, Origin("Config", "", "settings")) for problem in in_file]
+    if key is None:
+        return problems, _refusal(in_file, SETTINGS_KEY)
+    problems += [_problem(problem, Origin(*key), "data.") for problem in in_map]
+    return problems, _refusal(in_file, SETTINGS_KEY) | _refusal(in_map, key)
+
+
+def _named(key: ObjectKey | None, parsed: ParsedSettings) -> frozenset[ObjectKey]:
+    """The ConfigMaps that process-wide settings name, and that of the settings."""
+    headers = {_config_map_key(reference) for reference in (parsed.add_headers, parsed.set_headers) if reference}
+    return frozenset(headers if key is None else {key, *headers})
 
 
 def _process(

@@ -43,6 +43,7 @@ def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
         default=_default(ingress, key, problems=problems),
         tls=_tls(ingress, key, hosts=hosts),
         failed_closed=report.failed_closed,
+        route=report.route,
         problems=tuple(problems),
     )
 

@@ -36,7 +36,7 @@ def static_certificate(name: str) -> str:
     return f"/{name}"
 
 
-def listener_unit(static: StaticListener) -> Listener:
+def listener_unit(static: StaticListener, *, proxy_protocol: bool) -> Listener:
     """The unit of an entry of `listeners`: the outside sees 443 for HTTPS, and the bound port for HTTP."""
     return Listener(
         name=static.name,
@@ -44,4 +44,5 @@ def listener_unit(static: StaticListener) -> Listener:
         port=static.port,
         protocol=static.protocol,
         declared_port=443 if static.protocol == "HTTPS" else static.port,
+        proxy_protocol=proxy_protocol,
     )

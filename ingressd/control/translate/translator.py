@@ -20,7 +20,7 @@ from ingressd.control.store.store import StoreView
 from ingressd.control.translate.addresses import published_service, status_of
 from ingressd.control.translate.book import Dirty, DraftBook
 from ingressd.control.translate.certificates import CertificateReader
-from ingressd.control.translate.drafts import ObjectDraft
+from ingressd.control.translate.drafts import ObjectDraft, class_policy
 from ingressd.control.translate.environment import ENVIRONMENT_KINDS, Environment, read_environment
 from ingressd.control.translate.ingress import draft_ingress, fall_back
 from ingressd.control.translate.routes import RouteUnits
@@ -120,6 +120,11 @@ class Translator:
         book = self._book
         self._snapshot.put("process", now.process)
         self._snapshot.put("policy/", now.route)
+        for name in before.class_routes.keys() | now.class_routes.keys():
+            self._snapshot.put(f"policy/{class_policy(name)}", now.class_routes.get(name))
+        if before.process.proxy_protocol != now.process.proxy_protocol and not fresh:
+            for key in view.keys(StaticListener):
+                self._put_listener(view, key, now)
         self._upstreams.ledger.say("environment", now.problems)
         self._status = status_of(now.addresses)
         if before.scope != now.scope and not fresh:
@@ -131,7 +136,8 @@ class Translator:
             dirty.upstreams.update(self._upstreams.names())
         if before.no_tls_redirect != now.no_tls_redirect:
             dirty.hosts.update(book.by_host)
-        if before.route != now.route or before.addresses != now.addresses:
+        routes_differ = (before.route, before.class_routes) != (now.route, now.class_routes)
+        if routes_differ or before.addresses != now.addresses:
             dirty.policies.update(book.drafts)
         if before.default_backend != now.default_backend or fresh:
             dirty.hosts.add("")
@@ -155,13 +161,17 @@ class Translator:
         elif kind == "Secret":
             dirty.certificates.add(f"{key.namespace}/{key.name}")
         elif kind == "StaticListener":
-            listener = view.get(key)
-            unit = listener_unit(listener) if isinstance(listener, StaticListener) else None
-            self._snapshot.put(f"listener/{key.name}", unit)
+            self._put_listener(view, key, environment)
         elif kind in ("Ingress", "StaticRoute", "StaticTls"):
             if kind == "StaticTls":
                 dirty.certificates.add(static_certificate(key.name))
             self._book.put(key, self._draft_of(view, key, environment), dirty)
+
+    def _put_listener(self, view: StoreView, key: ObjectKey, environment: Environment) -> None:
+        found = view.get(key)
+        proxy_protocol = environment.process.proxy_protocol
+        unit = listener_unit(found, proxy_protocol=proxy_protocol) if isinstance(found, StaticListener) else None
+        self._snapshot.put(f"listener/{key.name}", unit)
 
     def _apply_slice(self, view: StoreView, key: ObjectKey, dirty: Dirty) -> None:
         """A slice touches the Service it belongs to, and the one it belonged to before its label changed."""
@@ -188,7 +198,8 @@ class Translator:
             scope = environment.scope
             if scope.watch_namespace and key.namespace != scope.watch_namespace:
                 return None
-            if not scope.classes.owns(found):
+            class_name = scope.classes.class_of(found)
+            if class_name is None:
                 orphan = scope.classes.orphan(found)
                 return _left_out(self._pure_draft(key, found), orphan) if orphan else None
             draft = self._pure_draft(key, found)
@@ -196,6 +207,8 @@ class Translator:
                 good = view.last_good(key)
                 if isinstance(good, Ingress) and good is not found:
                     draft = fall_back(draft, draft_ingress(key, good))
+            if class_name in scope.with_policy:
+                draft = msgspec.structs.replace(draft, class_name=class_name)
             return _without_catch_all(draft) if scope.disable_catch_all and draft.default else draft
         return self._pure_draft(key, found)
 
@@ -218,9 +231,11 @@ class Translator:
         draft = self._book.drafts.get(key)
         self._upstreams.ledger.say(key, draft.problems if draft else ())
         policy = f"policy/{key.namespace}/{key.name}"
-        if draft is not None and draft.failed_closed:
-            closed = msgspec.structs.replace(environment.route, failed_closed=draft.failed_closed)
-            self._snapshot.put(policy, closed)
+        if draft is not None and draft.own_policy:
+            base = environment.route_of(draft.class_name)
+            closed = draft.failed_closed or base.failed_closed
+            own = msgspec.structs.replace(base, **draft.route, failed_closed=closed)
+            self._snapshot.put(policy, own)
         elif key.kind == "Ingress":
             self._snapshot.put(policy, None)
         if key.kind != "Ingress":

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ingressd.model.codec import Delta, decode_unit
-from ingressd.model.units import Listener, ProcessPolicy, Route
+from ingressd.model.units import Listener, ProcessPolicy, Route, RoutePolicy
 from ingressd.observe.access_log import AccessLogWriter
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import APPLYING_UNIT, CONNECTIONS, HEARTBEAT_MS, VERSION, SharedTable
@@ -158,9 +158,13 @@ class Dataplane:
     def _compile(self, host: str, route: Route) -> CompiledRoute:
         units = self._units
         origin = route.origin
+        policy = units.policies.get(route.policy)
+        if policy is None:
+            # It was refused, and may hold what guards the route: the process-wide one is no stand-in.
+            policy = RoutePolicy(failed_closed=f"policy {route.policy} is not there")
         return CompiledRoute(
             route,
-            policy=units.policies.get(route.policy) or units.policies[""],
+            policy=policy,
             process=units.process,
             group=self._groups.get(route.upstream) if route.upstream is not None else None,
             series=self._worker.counters.series(

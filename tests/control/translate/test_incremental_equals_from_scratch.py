@@ -21,6 +21,7 @@ from ingressd.control.objects.kubernetes import (
     Ingress,
     IngressBackend,
     IngressClass,
+    IngressClassParameters,
     IngressClassSpec,
     IngressRule,
     IngressServiceBackend,
@@ -93,6 +94,8 @@ annotations = st.sampled_from(
         {PREFIX + "server-snippet": "x"},
         {PREFIX + "canary": "true"},
         {PREFIX + "nonsense": "x"},
+        {PREFIX + "whitelist-source-range": "10.0.0.0/8"},
+        {PREFIX + "denylist-source-range": "nonsense"},
         {"kubernetes.io/ingress.class": "ingressd"},
     ]
 )
@@ -160,11 +163,26 @@ def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
     classes = [
         (
             ObjectKey("IngressClass", "", name),
-            IngressClass(Metadata(name=name, annotations=marks), IngressClassSpec(controller)),
+            IngressClass(Metadata(name=name, annotations=marks), IngressClassSpec(controller, parameters)),
         )
         for name in ("ingressd", "other")
         for marks in ({}, default)
         for controller in ("ingressd.dev/ingress-controller", "example.com/other")
+        for parameters in (
+            None,
+            IngressClassParameters("", "ConfigMap", "p", "n1", "Namespace"),
+            IngressClassParameters("x", "Tuning", "p"),
+        )
+    ]
+    tuning = [
+        (ObjectKey("ConfigMap", "n1", "p"), ConfigMap(Metadata(name="p", namespace="n1"), values))
+        for values in (
+            {},
+            {"proxy-body-size": "3m"},
+            {"proxy-body-size": "nonsense", "keep-alive": "1"},
+            {"whitelist-source-range": "10.0.0.0/8"},
+            {"whitelist-source-range": "nonsense"},
+        )
     ]
     flags = [
         (ObjectKey("Flags", "", "flags"), Flags(values))
@@ -185,7 +203,7 @@ def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
     ]
     maps = [
         (ObjectKey("ConfigMap", "n1", "c"), ConfigMap(Metadata(name="c", namespace="n1"), values))
-        for values in ({}, {"no-tls-redirect-locations": "/a"}, {"whitelist-source-range": "10.0.0.0/8"})
+        for values in ({}, {"no-tls-redirect-locations": "/a"}, {"block-cidrs": "10.0.0.0/8"}, {"add-headers": "n1/p"})
     ]
     certs = [
         (ObjectKey("StaticTls", "", "c.crt"), StaticTls("c.crt", hosts, pem(f"{cert}.crt"), PrivateBytes(pem(key))))
@@ -203,7 +221,7 @@ def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
         (ObjectKey("NodeAddresses", "", "nodes"), NodeAddresses(found))
         for found in (None, (), (NodeAddress("n", ("192.0.2.1",), ("10.0.0.1",)),))
     ]
-    return draw(st.sampled_from(classes + flags + process + maps + certs + static + nodes))
+    return draw(st.sampled_from(classes + tuning + flags + process + maps + certs + static + nodes))
 
 
 objects = st.one_of(ingresses(), ingresses(), ingresses(), services(), slices(), secrets(), others())

@@ -160,6 +160,31 @@ def test_a_broken_security_policy_closes_its_routes() -> None:
     play(scene, policy=RoutePolicy(failed_closed="whitelist-source-range"))
 
 
+def test_a_route_whose_policy_was_refused_is_closed_and_not_given_the_process_wide_one() -> None:
+    def scene(stage: Stage) -> None:
+        upstream, client = stage.pooled(), stage.client()
+        client.data_received(GET)
+        assert stage.sent(client).startswith(b"HTTP/1.1 503 ")
+        assert stage.sent(upstream) == b""
+
+    play(scene, route_policy="default/web")
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("192.0.2.0/24", b"200"), ("198.51.100.0/24", b"403")])
+def test_the_address_of_the_client_decides_and_the_connection_lives_on(allowed: str, status: bytes) -> None:
+    def scene(stage: Stage) -> None:
+        upstream, client = stage.pooled(), stage.client()
+        for _ in range(2):
+            client.data_received(GET)
+            if status == b"200":
+                upstream.data_received(OK)
+            assert stage.sent(client).startswith(b"HTTP/1.1 " + status)
+        assert bool(stage.sent(upstream)) == (status == b"200")
+        assert not client.transport.ended
+
+    play(scene, policy=RoutePolicy(ssl_redirect=False, allowed_sources=(allowed,)))
+
+
 def test_a_client_that_goes_away_takes_its_upstream_request_with_it() -> None:
     def scene(stage: Stage) -> None:
         upstream, client = stage.pooled(), stage.client()

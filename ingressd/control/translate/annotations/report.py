@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import msgspec
 
@@ -18,13 +19,17 @@ from ingressd.control.translate.annotations.known import (
     SWITCHES,
     TRUE,
 )
+from ingressd.filters.base import AnnotationFault
+from ingressd.filters.registry import ANNOTATIONS, parse_annotations
 from ingressd.model.problem import Origin, Problem, Severity
 
 
 class AnnotationReport(msgspec.Struct, frozen=True):
-    """`failed_closed` is the security annotation for which all routes answer 503, "" if there is none."""
+    """`failed_closed` is the security annotation for which all routes answer 503, "" if there is none; `route` are the
+    fields of `RoutePolicy` that the annotations set."""
 
     problems: tuple[Problem, ...] = ()
+    route: dict[str, Any] = {}
     failed_closed: str = ""
     refused: bool = False
     left_out: bool = False
@@ -35,14 +40,17 @@ NOTHING = AnnotationReport()
 
 def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> AnnotationReport:
     """Judge every annotation under ingress-nginx's prefix; all others are none of our business."""
-    ours = sorted(key for key in annotations if key.startswith(PREFIX))
+    ours = {key.removeprefix(PREFIX): value.strip() for key, value in annotations.items() if key.startswith(PREFIX)}
     if not ours:
         return NOTHING
-    problems: list[Problem] = []
-    guards: list[str] = []
+    parsed = parse_annotations(ours)
+    problems = [_fault(origin, fault) for fault in parsed.faults]
+    guards = [PREFIX + fault.name for fault in parsed.faults if fault.closes]
     refused = left_out = False
-    for key in ours:
-        name, value = key.removeprefix(PREFIX), annotations[key].strip()
+    for name in sorted(ours):
+        key, value = PREFIX + name, ours[name]
+        if name in ANNOTATIONS:
+            continue
         if name in SNIPPETS:
             refused = True
             message = "snippets are refused, and the whole object with them: use typed annotations instead"
@@ -64,7 +72,13 @@ def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> Ann
             problems.append(_problem("warning", origin, "UnknownAnnotation", field=key, message=message))
         if name in SNIPPETS and name in GUARDS:
             guards.append(key)
-    return AnnotationReport(tuple(problems), guards[0] if guards else "", refused, left_out)
+    closed = min(guards, default="")
+    return AnnotationReport(tuple(sorted(problems)), parsed.route, closed, refused, left_out)
+
+
+def _fault(origin: Origin, fault: AnnotationFault) -> Problem:
+    closed = ": every route of the object answers 503" if fault.closes else ""
+    return _problem("error", origin, "InvalidAnnotation", field=PREFIX + fault.name, message=fault.message + closed)
 
 
 def _guards(name: str, value: str) -> bool:
