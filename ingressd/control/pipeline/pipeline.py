@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from ingressd.ipc import orders
 from ingressd.ipc.orders import Order
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Listener, ProcessPolicy, Unit
+from ingressd.settings.flags import ProcessFlags
 
 REST_S: Final = 0.1
 """After so long without a change the next one goes at once."""
@@ -27,6 +29,8 @@ PAUSE_S: Final = 0.002
 LONGEST_PAUSE_S: Final = 0.025
 """… and the first of them no longer than this."""
 TICK_S: Final = 0.25
+UNSERVED: Final = 50
+"""How many changes wait apart for their acknowledgement; more go together."""
 
 log = logging.getLogger("ingressd.pipeline")
 
@@ -41,17 +45,24 @@ class Spans(Protocol):
         """Encoding and sending took so long."""
 
 
-class Statuses(NamedTuple):
-    """The statuses of objects, and the version that has to serve before they are true."""
+class Served(NamedTuple):
+    """What is true of objects once every worker serves `version`.
+
+    `statuses` are those that may have changed, None for an object that has none any more; `changed` are the objects
+    whose content changed, ours or not. `flags` are the process-wide switches in force.
+    """
 
     version: int
     statuses: dict[ObjectKey, Any]
+    changed: frozenset[ObjectKey]
+    flags: ProcessFlags
 
 
 class Pipeline:
     """Owns store and translator. `batches` is the sink of all sources; `tell` sends an order to the supervisor.
 
     `own` are units that no object brings (the self-signed certificate), by key: they go out with the first version.
+    `served` hears of every change that all workers serve.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Pipeline:
         clock: Callable[[], float],
         spans: Spans,
         own: Mapping[str, Unit],
+        served: Callable[[Served], None] = lambda _: None,
     ) -> None:
         self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
         self.store = Store()
@@ -81,8 +93,9 @@ class Pipeline:
         self._changed: set[ObjectKey] = set()
         self._from_scratch = True
         self._published_at_s = 0.0
-        self._statuses: Statuses | None = None
-        self._statuses_acknowledged: dict[ObjectKey, Any] = {}
+        self._served = served
+        self._unserved: deque[Served] = deque()
+        self._statuses: dict[ObjectKey, Any] = {}
         self._listeners: dict[str, Listener] = {}
         self._unbound: dict[str, str] = {}
         self._policy: ProcessPolicy | None = None
@@ -126,16 +139,16 @@ class Pipeline:
         changed = None if self._from_scratch else frozenset(self._changed)
         translation = self._translator.translate(self.store.snapshot(), changed)
         self.store.accept(translation.accepted)
-        names = _named(self._changed)
+        because = frozenset(self._changed)
         self._from_scratch = False
         self._changed = set()
         translated_s = self._clock()
         self._spans.translated(translated_s - began_s)
-        self._publish(translation, names)
+        self._publish(translation, because)
         self._published_at_s = self._clock()
         self._spans.published(self._published_at_s - translated_s)
 
-    def _publish(self, translation: Translation, names: str) -> None:
+    def _publish(self, translation: Translation, because: frozenset[ObjectKey]) -> None:
         publisher = self.publisher
         self._order_sockets(translation)
         before = publisher.fleet.version
@@ -149,9 +162,13 @@ class Pipeline:
                 version,
                 len(translation.changed),
                 len(translation.removed),
-                names,
+                _named(because),
             )
-        self._statuses = Statuses(version, dict(translation.statuses))
+        self._await_service(
+            Served(
+                version, {key: translation.statuses.get(key) for key in translation.told}, because, translation.flags
+            )
+        )
         self._units = translation.units
         self.board.put(
             {"translate": self._places.add(translation.problems), "workers": publisher.problems()},
@@ -188,9 +205,21 @@ class Pipeline:
     # ------------------------------------------------------------------ news
     def acknowledged(self, version: int) -> None:
         """Every worker serves this version: statuses that waited for it are true now."""
-        if self._statuses is not None and version >= self._statuses.version:
-            self._statuses_acknowledged = self._statuses.statuses
-            self._statuses = None
+        while self._unserved and self._unserved[0].version <= version:
+            served = self._unserved.popleft()
+            for key, status in served.statuses.items():
+                if status is None:
+                    self._statuses.pop(key, None)
+                else:
+                    self._statuses[key] = status
+            self._served(served)
+
+    def _await_service(self, news: Served) -> None:
+        """Keep news until they are true. While workers are slow, the latest are put together."""
+        if len(self._unserved) >= UNSERVED:
+            last = self._unserved.pop()
+            news = news._replace(statuses={**last.statuses, **news.statuses}, changed=last.changed | news.changed)
+        self._unserved.append(news)
 
     def bound(self, name: str, error: str) -> None:
         """The supervisor bound a listener, or could not."""
@@ -210,7 +239,7 @@ class Pipeline:
     # ------------------------------------------------------------------ views
     def statuses(self) -> dict[ObjectKey, Any]:
         """The status of each of our objects, as far as every worker serves what it speaks of."""
-        return self._statuses_acknowledged
+        return self._statuses
 
     def units(self) -> dict[str, Unit]:
         """The units as translated last, to be read and not changed."""

@@ -9,7 +9,7 @@ import pytest
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey, Position
 from ingressd.control.objects.static import ProcessSettings, StaticEndpoint, StaticListener, StaticRoute, StaticUpstream
-from ingressd.control.pipeline.pipeline import LONGEST_PAUSE_S, Pipeline
+from ingressd.control.pipeline.pipeline import LONGEST_PAUSE_S, UNSERVED, Pipeline
 from ingressd.control.pipeline.places import Places, key_of_origin
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
@@ -141,7 +141,9 @@ def test_statuses_are_true_only_when_every_worker_serves_them(stage, monkeypatch
     key = ObjectKey("Ingress", "default", "a")
     translate = stage.pipeline._translator.translate
     monkeypatch.setattr(
-        stage.pipeline._translator, "translate", lambda *args: translate(*args)._replace(statuses={key: {"x": 1}})
+        stage.pipeline._translator,
+        "translate",
+        lambda *args: translate(*args)._replace(statuses={key: {"x": 1}}, told=frozenset({key})),
     )
     fleet = stage.pipeline.publisher.fleet
     fleet.add((0, 1), 0)
@@ -151,6 +153,72 @@ def test_statuses_are_true_only_when_every_worker_serves_them(stage, monkeypatch
     fleet.acknowledge((0, 1), 1)
     stage.pipeline.acknowledged(1)
     assert stage.pipeline.statuses() == {key: {"x": 1}}
+
+
+@pytest.fixture
+def told(stage, monkeypatch):
+    """Translations that give an object the status that stands in `status`, and what is heard of it as served."""
+    heard = []
+    key = ObjectKey("Ingress", "default", "a")
+    stage.status = None
+    stage.pipeline._served = heard.append
+    translate = stage.pipeline._translator.translate
+
+    def translated(*args):
+        statuses = {} if stage.status is None else {key: stage.status}
+        return translate(*args)._replace(statuses=statuses, told=frozenset({key}))
+
+    monkeypatch.setattr(stage.pipeline._translator, "translate", translated)
+    fleet = stage.pipeline.publisher.fleet
+    fleet.add((0, 1), 0)
+
+    def change(status, port):
+        stage.status = status
+        upstream = StaticUpstream("api", (StaticEndpoint("127.0.0.1", port, addresses=("127.0.0.1",)),))
+        stage.pipeline.take([SourceBatch("local", (event(upstream), route_event()))])
+
+    def acknowledge():
+        sending = fleet.next((0, 1))
+        fleet.acknowledge((0, 1), sending.version)
+        stage.pipeline.acknowledged(sending.version)
+
+    return key, change, acknowledge, heard
+
+
+def test_a_change_is_heard_of_once_it_is_served_with_what_changed(stage, told):
+    key, change, acknowledge, heard = told
+    change({"n": 1}, 1)
+    assert heard == []
+    acknowledge()
+    change(None, 2)
+    acknowledge()
+    assert [one.statuses for one in heard] == [{key: {"n": 1}}, {key: None}]
+    assert {str(one) for one in heard[1].changed} == {"StaticUpstream api"}
+    assert stage.pipeline.statuses() == {}
+
+
+def test_changes_without_end_do_not_keep_the_first_from_being_told(stage, told):
+    _, change, _, heard = told
+    fleet = stage.pipeline.publisher.fleet
+    change({"n": 0}, 1)
+    for number in range(1, 200):
+        # A worker that is always one version behind.
+        sending = fleet.next((0, 1))
+        change({"n": number}, number + 1)
+        fleet.acknowledge((0, 1), sending.version)
+        stage.pipeline.acknowledged(sending.version)
+    assert len(heard) == 199
+    assert next(iter(heard[-1].statuses.values())) == {"n": 198}
+
+
+def test_while_workers_say_nothing_news_are_put_together(stage, told):
+    key, change, acknowledge, heard = told
+    for number in range(3 * UNSERVED):
+        change({"n": number}, number + 1)
+    assert len(stage.pipeline._unserved) == UNSERVED
+    acknowledge()
+    assert len(heard) == UNSERVED
+    assert stage.pipeline.statuses() == {key: {"n": 3 * UNSERVED - 1}}
 
 
 def test_the_first_change_after_a_rest_goes_at_once_and_a_burst_is_gathered(stage):
