@@ -18,7 +18,6 @@ import msgspec
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey
 from ingressd.control.objects.kubernetes import (
-    SERVICE_NAME_LABEL,
     EndpointPort,
     EndpointSlice,
     HTTPIngressPath,
@@ -31,12 +30,15 @@ from ingressd.control.objects.kubernetes import (
     IngressServiceBackend,
     IngressSpec,
     IngressTLS,
+    BriefMetadata,
     Metadata,
     Secret,
     Service,
     ServiceBackendPort,
     ServicePort,
     ServiceSpec,
+    SliceLabels,
+    SliceMetadata,
     SliceEndpoint,
 )
 from ingressd.control.store.store import Store
@@ -68,14 +70,14 @@ def ingress(index: int, *, path: str = "/") -> Ingress:
 
 def service(index: int, *, port: int = 80) -> Service:
     """A Service with one port."""
-    metadata = Metadata(name=f"app-{index}", namespace=f"team-{index % 100}")
+    metadata = BriefMetadata(name=f"app-{index}", namespace=f"team-{index % 100}")
     return Service(metadata, ServiceSpec(ports=(ServicePort(port),)))
 
 
 def endpoint_slice(index: int, *, last: int = 1) -> EndpointSlice:
     """A slice with three endpoints."""
     return EndpointSlice(
-        Metadata(name=f"app-{index}", namespace=f"team-{index % 100}", labels={SERVICE_NAME_LABEL: f"app-{index}"}),
+        SliceMetadata(f"app-{index}", f"team-{index % 100}", SliceLabels(f"app-{index}")),
         "IPv4",
         tuple(SliceEndpoint((f"10.{one}.{index // 250}.{index % 250}",)) for one in (1, 2, last + 2)),
         (EndpointPort(port=8080),),

@@ -7,12 +7,13 @@ them it does not know, and about which object. Never change a dict you find in h
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from ingressd.model.secret import PrivateBytes
 
+SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -24,6 +25,16 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
     creation_timestamp: Timestamp | None = None
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
+
+
+class BriefMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What we read of the ObjectMeta of kinds that come in tens of thousands."""
+
+    name: str = ""
+    namespace: str = ""
     generation: int = 0
     resource_version: str = ""
     uid: str = ""
@@ -187,18 +198,14 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     external_name: str = ""
     external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
     ports: tuple[ServicePort, ...] = ()
-    selector: dict[str, str] = {}
     session_affinity: str = "None"
     session_affinity_config: SessionAffinityConfig | None = None
-    publish_not_ready_addresses: bool = False
-    internal_traffic_policy: str = "Cluster"
-    traffic_distribution: str = ""
 
 
 class Service(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """v1."""
 
-    metadata: Metadata
+    metadata: BriefMetadata
     spec: ServiceSpec = ServiceSpec()
     status: AddressStatus = AddressStatus()
 
@@ -225,12 +232,9 @@ class EndpointHints(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class ObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """The object behind an endpoint; the same Pod in two address families is one Pod."""
+    """The object behind an endpoint, a Pod of the slice's namespace: the same in two address families is one Pod."""
 
-    kind: str = ""
-    namespace: str = ""
     name: str = ""
-    uid: str = ""
 
 
 class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -240,9 +244,7 @@ class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
     conditions: EndpointConditions = EndpointConditions()
     hints: EndpointHints | None = None
     target_ref: ObjectReference | None = None
-    node_name: str = ""
     zone: str = ""
-    hostname: str = ""
 
 
 class EndpointPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -251,16 +253,37 @@ class EndpointPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
     name: str = ""
     port: int | None = None
     protocol: str = "TCP"
-    app_protocol: str = ""
+
+
+class SliceLabels(msgspec.Struct, frozen=True, gc=False):
+    """The one label that we read."""
+
+    service: str = msgspec.field(default="", name=SERVICE_NAME_LABEL)
+
+
+class SliceMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What we read of a slice's ObjectMeta; the annotations change with every rollout and mean nothing to us."""
+
+    name: str = ""
+    namespace: str = ""
+    labels: SliceLabels = SliceLabels()
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
 
 
 class EndpointSlice(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """discovery.k8s.io/v1. The label `kubernetes.io/service-name` says whose it is."""
+    """discovery.k8s.io/v1."""
 
-    metadata: Metadata
+    metadata: SliceMetadata
     address_type: str = ""
     endpoints: tuple[SliceEndpoint, ...] = ()
     ports: tuple[EndpointPort, ...] = ()
+
+    @property
+    def service(self) -> str:
+        """The name of the Service that the slice belongs to, "" for none."""
+        return self.metadata.labels.service
 
 
 class Secret(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -285,5 +308,3 @@ class Namespace(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 KubernetesObject = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace
-
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"

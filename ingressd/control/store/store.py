@@ -7,38 +7,36 @@ references and stays what it was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 
 from ingressd.control.objects.event import AnyObject, ObjectEvent, ObjectKey, Position
-from ingressd.control.objects.kubernetes import SERVICE_NAME_LABEL, EndpointSlice, Ingress
-from ingressd.control.store.references import references_of
+from ingressd.control.objects.kubernetes import EndpointSlice, Ingress
 
 T = TypeVar("T")
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-_NONE: Final[frozenset[ObjectKey]] = frozenset()
+ServiceName = tuple[str, str]
+"""Namespace and name."""
 
 
 class StoreView:
     """An immutable view of the store at one moment. Everything it iterates over is in order of key."""
 
-    __slots__ = ("_good", "_kinds", "_referrers", "_slices", "_sorted")
+    __slots__ = ("_good", "_kinds", "_slices", "_sorted")
 
     def __init__(
         self,
         kinds: Mapping[str, Mapping[ObjectKey, AnyObject]],
         good: Mapping[ObjectKey, AnyObject],
         *,
-        slices: Mapping[tuple[str, str], frozenset[ObjectKey]],
-        referrers: Mapping[ObjectKey, frozenset[ObjectKey]],
+        slices: Mapping[ServiceName, tuple[ObjectKey, ...]],
     ) -> None:
         self._kinds = kinds
         self._good = good
         self._slices = slices
-        self._referrers = referrers
         self._sorted: dict[str, tuple[ObjectKey, ...]] = {}
 
     def get(self, key: ObjectKey) -> AnyObject | None:
@@ -79,12 +77,8 @@ class StoreView:
     def slices(self, *, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
         """The EndpointSlices whose label names the Service, in order of name."""
         of_kind = self._kinds.get("EndpointSlice", {})
-        keys = sorted(self._slices.get((namespace, service), _NONE))
+        keys = sorted(self._slices.get((namespace, service), ()))
         return tuple(cast("EndpointSlice", of_kind[key]) for key in keys)
-
-    def referrers(self, key: ObjectKey) -> tuple[ObjectKey, ...]:
-        """The Ingresses that name this Service or Secret, whether or not it exists, in order of key."""
-        return tuple(sorted(self._referrers.get(key, _NONE)))
 
 
 class Store:
@@ -94,8 +88,7 @@ class Store:
         self._kinds: dict[str, dict[ObjectKey, AnyObject]] = {}
         self._positions: dict[ObjectKey, Position] = {}
         self._good: dict[ObjectKey, AnyObject] = {}
-        self._slices: dict[tuple[str, str], frozenset[ObjectKey]] = {}
-        self._referrers: dict[ObjectKey, frozenset[ObjectKey]] = {}
+        self._slices: dict[ServiceName, tuple[ObjectKey, ...]] = {}
         self._shared: set[str] = set()
         self.changes = 0
         """Counts the calls of `apply` that changed something."""
@@ -152,8 +145,8 @@ class Store:
     def snapshot(self) -> StoreView:
         """A view that later changes do not touch."""
         self._shared.update(self._kinds)
-        self._shared.update(("good", "slices", "referrers"))
-        return StoreView(dict(self._kinds), self._good, slices=self._slices, referrers=self._referrers)
+        self._shared.update(("good", "slices"))
+        return StoreView(dict(self._kinds), self._good, slices=self._slices)
 
     def _current(self, key: ObjectKey) -> AnyObject | None:
         of_kind = self._kinds.get(key.kind)
@@ -178,9 +171,6 @@ class Store:
         if key.kind == "EndpointSlice":
             self._slices = self._own("slices", self._slices)
             _reindex(self._slices, key, old=_service_of(old), new=_service_of(new))
-        elif key.kind == "Ingress":
-            self._referrers = self._own("referrers", self._referrers)
-            _reindex(self._referrers, key, old=_named_by(old), new=_named_by(new))
 
 
 def same_content(old: AnyObject | None, new: AnyObject | None) -> bool:
@@ -208,25 +198,23 @@ def _uid(value: AnyObject) -> str:
     return "" if metadata is None else metadata.uid
 
 
-def _service_of(value: AnyObject | None) -> frozenset[tuple[str, str]]:
-    if not isinstance(value, EndpointSlice):
-        return frozenset()
-    service = value.metadata.labels.get(SERVICE_NAME_LABEL, "")
-    return frozenset({(value.metadata.namespace, service)}) if service else frozenset()
-
-
-def _named_by(value: AnyObject | None) -> frozenset[ObjectKey]:
-    return references_of(value) if isinstance(value, Ingress) else _NONE
+def _service_of(value: AnyObject | None) -> ServiceName | None:
+    if not isinstance(value, EndpointSlice) or not value.service:
+        return None
+    return (value.metadata.namespace, value.service)
 
 
 def _reindex(
-    index: dict[Key, frozenset[ObjectKey]], key: ObjectKey, *, old: frozenset[Key], new: frozenset[Key]
+    index: dict[ServiceName, tuple[ObjectKey, ...]], key: ObjectKey, *, old: ServiceName | None, new: ServiceName | None
 ) -> None:
-    for gone in old - new:
-        rest = index[gone] - {key}
+    """Tuples, because views share them, and because a set of one costs four times as much for each Service."""
+    if old == new:
+        return
+    if old is not None:
+        rest = tuple(one for one in index[old] if one != key)
         if rest:
-            index[gone] = rest
+            index[old] = rest
         else:
-            del index[gone]
-    for come in new - old:
-        index[come] = index.get(come, _NONE) | {key}
+            del index[old]
+    if new is not None:
+        index[new] = (*index.get(new, ()), key)

@@ -17,7 +17,7 @@ class _Found(NamedTuple):
     endpoint: SliceEndpoint
     port: int
     family: str
-    pod: tuple[str, str, str, str] | None
+    pod: str | None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -59,8 +59,7 @@ def _with_port(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterator[_
         for number in sorted(number for number in numbers if number is not None):
             for endpoint in one.endpoints:
                 if endpoint.addresses:
-                    ref = endpoint.target_ref
-                    pod = None if ref is None else (ref.kind, ref.namespace, ref.name, ref.uid)
+                    pod = None if endpoint.target_ref is None else endpoint.target_ref.name
                     yield _Found(endpoint, number, one.address_type, pod)
 
 

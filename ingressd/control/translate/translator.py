@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ingressd.control.objects.event import AnyObject, ObjectKey
-from ingressd.control.objects.kubernetes import SERVICE_NAME_LABEL, ConfigMap, EndpointSlice, Ingress
+from ingressd.control.objects.kubernetes import ConfigMap, EndpointSlice, Ingress
 from ingressd.control.objects.static import (
     Flags,
     ProcessSettings,
@@ -258,7 +258,7 @@ class Translator:
 
 
 def _owner(one: EndpointSlice) -> tuple[str, str]:
-    return (one.metadata.namespace, one.metadata.labels.get(SERVICE_NAME_LABEL, ""))
+    return (one.metadata.namespace, one.service)
 
 
 def _left_out(draft: ObjectDraft, problem: Problem) -> ObjectDraft:

@@ -100,13 +100,11 @@ def test_views_stay_what_they_were():
     assert view.last_good(first.key) == first.object
     assert view.keys(Ingress) == (first.key,)
     assert len(view.slices(namespace="default", service="s")) == 1
-    assert view.referrers(ObjectKey("Secret", "default", "c")) == (first.key,)
     after = store.snapshot()
     assert after.get(first.key) is None
     assert after.last_good(first.key) is None
     assert [key.name for key in after.keys(Ingress)] == ["b"]
     assert after.slices(namespace="default", service="s") == ()
-    assert after.referrers(ObjectKey("Secret", "default", "c")) == ()
 
 
 def test_last_good_stays_until_the_object_is_deleted():
@@ -130,7 +128,6 @@ def test_iteration_is_by_name_whatever_the_order_of_arrival():
         store = Store()
         store.apply(order)
         assert [key.name for key, _ in store.snapshot().items(Ingress)] == ["a", "b", "c"]
-        assert store.snapshot().referrers(ObjectKey("Service", "default", "s")) == tuple(sorted(e.key for e in events))
 
 
 def test_slices_follow_their_label():
@@ -144,15 +141,6 @@ def test_slices_follow_their_label():
     assert [one.metadata.name for one in view.slices(namespace="default", service="t")] == ["a", "c"]
     assert view.slices(namespace="other", service="s") == ()
     assert view.count(EndpointSlice) == 3
-
-
-def test_referrers_follow_the_spec():
-    store = Store()
-    store.apply([ingress("a", "s"), ingress("b", "s")])
-    store.apply([ingress("a", "t")])
-    view = store.snapshot()
-    assert [key.name for key in view.referrers(ObjectKey("Service", "default", "s"))] == ["b"]
-    assert [key.name for key in view.referrers(ObjectKey("Service", "default", "t"))] == ["a"]
 
 
 def test_find_by_type():

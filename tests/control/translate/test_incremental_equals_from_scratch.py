@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey
 from ingressd.control.objects.kubernetes import (
+    BriefMetadata,
     ConfigMap,
     EndpointConditions,
     EndpointPort,
@@ -34,6 +35,8 @@ from ingressd.control.objects.kubernetes import (
     ServicePort,
     ServiceSpec,
     SliceEndpoint,
+    SliceLabels,
+    SliceMetadata,
     TypedLocalObjectReference,
 )
 from ingressd.control.objects.static import (
@@ -129,19 +132,19 @@ def services(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
         session_affinity=draw(st.sampled_from(["None", "ClientIP"])),
         cluster_ip=draw(st.sampled_from(["10.0.0.1", "10.0.0.2"])),
     )
-    return ObjectKey("Service", namespace, name), Service(Metadata(name=name, namespace=namespace), spec)
+    return ObjectKey("Service", namespace, name), Service(BriefMetadata(name=name, namespace=namespace), spec)
 
 
 @st.composite
 def slices(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
     namespace, name = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(["e1", "e2"]))
-    labels = draw(st.sampled_from([{}, {"kubernetes.io/service-name": "s1"}, {"kubernetes.io/service-name": "s2"}]))
+    labels = SliceLabels(draw(st.sampled_from(["", "s1", "s2"])))
     conditions = st.builds(EndpointConditions, ready=st.sampled_from([None, False]), terminating=st.booleans())
     endpoint = st.builds(
         SliceEndpoint, addresses=st.sampled_from([("10.0.0.1",), ("10.0.0.2",)]), conditions=conditions
     )
     one = EndpointSlice(
-        Metadata(name=name, namespace=namespace, labels=labels),
+        SliceMetadata(name=name, namespace=namespace, labels=labels),
         draw(st.sampled_from(["IPv4", "FQDN"])),
         tuple(draw(st.lists(endpoint, max_size=2))),
         (EndpointPort(name=draw(st.sampled_from(["", "web"])), port=8080),),
