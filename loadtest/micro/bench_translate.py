@@ -18,6 +18,7 @@ import msgspec
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey
 from ingressd.control.objects.kubernetes import (
+    BriefMetadata,
     EndpointPort,
     EndpointSlice,
     HTTPIngressPath,
@@ -30,16 +31,15 @@ from ingressd.control.objects.kubernetes import (
     IngressServiceBackend,
     IngressSpec,
     IngressTLS,
-    BriefMetadata,
     Metadata,
     Secret,
     Service,
     ServiceBackendPort,
     ServicePort,
     ServiceSpec,
+    SliceEndpoint,
     SliceLabels,
     SliceMetadata,
-    SliceEndpoint,
 )
 from ingressd.control.store.store import Store
 from ingressd.control.translate.translator import Translator

@@ -3,7 +3,7 @@
 import msgspec
 
 from ingressd.control.objects.decode import decode_value
-from ingressd.control.objects.event import ObjectEvent, ObjectKey, Position
+from ingressd.control.objects.event import ObjectEvent, Position
 from ingressd.control.objects.kubernetes import EndpointSlice, Ingress, Service
 from ingressd.control.store.store import Store
 
