@@ -1,4 +1,5 @@
-# The commands of the repository. `make help` lists them. Nothing here needs root, Docker, Go or a cluster.
+# The commands of the repository. `make help` lists them. Nothing here needs Docker or a cluster; `make test-kube` alone
+# needs Go, and root or user namespaces.
 #
 # Virtual environments: .venv is for development (pure Python, editable, so an edited source is what runs);
 # .venv-run, .venv-compiled and .venv-bench hold the product as users get it (compiled where there is a C compiler,
@@ -13,7 +14,7 @@ COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip comp
 	--generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench bench-quick compiled lock clean
+.PHONY: help run test test-kube check format bench bench-quick compiled lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,15 +23,19 @@ run: .venv-run/.installed  ## start ingressd from examples/ with small demo upst
 	@exec .venv-run/bin/python examples/demo.py
 
 test: $(VENV)/.installed  ## all tests; those that start real processes run one after the other at the end
-	$(VENV)/bin/pytest -n 2 -m "not process"
+	$(VENV)/bin/pytest -n 2 -m "not process and not kube"
 	$(VENV)/bin/pytest -m process
+
+test-kube: $(VENV)/.installed  ## tests in a real Kubernetes (API server, etcd, controllers), built once from Go modules
+	$(VENV)/bin/python tests/kube/build.py
+	PYTHONPATH=tests $(VENV)/bin/python -m kube inside -- $(VENV)/bin/pytest -m kube
 
 check: $(VENV)/.installed  ## format, lint, types, import law, fast tests: under a minute
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pytest -n 2 -m "not process and not slow"
+	$(VENV)/bin/pytest -n 2 -m "not process and not slow and not kube"
 
 format: $(VENV)/.installed  ## rewrite the sources in the one format, and fix what ruff can fix
 	$(VENV)/bin/ruff check --fix-only .
@@ -38,7 +43,7 @@ format: $(VENV)/.installed  ## rewrite the sources in the one format, and fix wh
 
 compiled: .venv-compiled/.installed  ## the same tests on the compiled build
 	.venv-compiled/bin/ingressd version
-	.venv-compiled/bin/pytest -n 2 -m "not process"
+	.venv-compiled/bin/pytest -n 2 -m "not process and not kube"
 	.venv-compiled/bin/pytest -m process
 
 bench: .venv-bench/.installed  ## CPU, latency and memory beside nginx, haproxy, caddy, envoy and a plain aiohttp proxy
