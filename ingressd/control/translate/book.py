@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.translate.drafts import Backend, ObjectDraft, Rank, ServiceBackend, StaticBackend
-
-Name = TypeVar("Name")
-Index = dict[Name, set[ObjectKey]]
+from ingressd.control.translate.index import Index
 
 ServiceName = tuple[str, str]
 """Namespace and name of a Service; ("", name) is a static upstream."""
@@ -35,10 +32,10 @@ class DraftBook:
 
     def __init__(self) -> None:
         self.drafts: dict[ObjectKey, ObjectDraft] = {}
-        self.by_host: Index[str] = {}
-        self.by_tls_host: Index[str] = {}
-        self.by_service: Index[ServiceName] = {}
-        self.by_certificate: Index[str] = {}
+        self.by_host: Index[str, ObjectKey] = Index()
+        self.by_tls_host: Index[str, ObjectKey] = Index()
+        self.by_service: Index[ServiceName, ObjectKey] = Index()
+        self.by_certificate: Index[str, ObjectKey] = Index()
         self.with_default: set[ObjectKey] = set()
 
     def put(self, key: ObjectKey, draft: ObjectDraft | None, dirty: Dirty) -> None:
@@ -77,26 +74,26 @@ class DraftBook:
     def _file(self, draft: ObjectDraft) -> None:
         key = draft.key
         for host in draft.hosts:
-            self.by_host.setdefault(host, set()).add(key)
+            self.by_host.add(host, key)
         for host in draft.tls:
-            self.by_tls_host.setdefault(host, set()).add(key)
+            self.by_tls_host.add(host, key)
         for service in _services(draft):
-            self.by_service.setdefault(service, set()).add(key)
+            self.by_service.add(service, key)
         for certificate in draft.certificates():
-            self.by_certificate.setdefault(certificate, set()).add(key)
+            self.by_certificate.add(certificate, key)
         if draft.default is not None:
             self.with_default.add(key)
 
     def _unfile(self, draft: ObjectDraft) -> None:
         key = draft.key
         for host in draft.hosts:
-            _discard(self.by_host, host, key)
+            self.by_host.discard(host, key)
         for host in draft.tls:
-            _discard(self.by_tls_host, host, key)
+            self.by_tls_host.discard(host, key)
         for service in _services(draft):
-            _discard(self.by_service, service, key)
+            self.by_service.discard(service, key)
         for certificate in draft.certificates():
-            _discard(self.by_certificate, certificate, key)
+            self.by_certificate.discard(certificate, key)
         self.with_default.discard(key)
 
     def _mark(self, draft: ObjectDraft, dirty: Dirty) -> None:
@@ -131,13 +128,6 @@ def service_of(backend: Backend) -> ServiceName | None:
 def _services(draft: ObjectDraft) -> set[ServiceName]:
     found = {service_of(backend) for backend in draft.backends()}
     return {service for service in found if service is not None}
-
-
-def _discard(index: Index[Name], name: Name, key: ObjectKey) -> None:
-    keys = index[name]
-    keys.discard(key)
-    if not keys:
-        del index[name]
 
 
 def _rank(draft: ObjectDraft) -> Rank:

@@ -27,7 +27,7 @@ class RouteUnits:
     ) -> None:
         """Make the dirty hosts again. `flagged` is the backend of flag default-backend-service."""
         for host in dirty.hosts:
-            drafts = book.ranked(book.by_host.get(host, ()))
+            drafts = book.ranked(book.by_host.get(host))
             rules = HostRules(book.has_tls(host), environment.no_tls_redirect)
             vhost, problems = assemble_host(host, drafts, rules=rules, lookup=lookup)
             if not host:

@@ -28,7 +28,7 @@ class CertificateUnits:
     def refresh(self, view: StoreView, book: DraftBook, environment: Environment, *, dirty: Dirty) -> None:
         """Read the dirty certificates again, and mark the hosts of those that changed."""
         for name in dirty.certificates:
-            users = book.by_certificate.get(name, ())
+            users = book.by_certificate.get(name)
             before = self._results.pop(name, None)
             result: CertificateResult | None = None
             if users or name == environment.default_certificate:
@@ -50,7 +50,7 @@ class CertificateUnits:
                 self._snapshot.put("tls/", TlsHost(host="", certificate=default))
                 self._ledger.say(("tls", ""), self._default_problems(environment))
                 continue
-            drafts = book.ranked(book.by_tls_host.get(host, ()))
+            drafts = book.ranked(book.by_tls_host.get(host))
             problems: list[Problem] = []
             unit: TlsHost | None = None
             if drafts:

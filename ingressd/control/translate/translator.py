@@ -151,12 +151,12 @@ class Translator:
         if kind == "EndpointSlice":
             self._apply_slice(view, key, dirty)
         elif kind == "Service":
-            dirty.objects.update(self._book.by_service.get((key.namespace, key.name), ()))
+            dirty.objects.update(self._book.by_service.get((key.namespace, key.name)))
             dirty.upstreams.update(self._upstreams.of_service((key.namespace, key.name)))
             if environment.default_backend == f"{key.namespace}/{key.name}":
                 dirty.hosts.add("")
         elif kind == "StaticUpstream":
-            dirty.objects.update(self._book.by_service.get(("", key.name), ()))
+            dirty.objects.update(self._book.by_service.get(("", key.name)))
             dirty.upstreams.add(f"/{key.name}")
         elif kind == "Secret":
             dirty.certificates.add(f"{key.namespace}/{key.name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Service, ServiceBackendPort
 from ingressd.control.objects.static import StaticUpstream
@@ -16,6 +18,7 @@ from ingressd.control.translate.drafts import (
     whole,
 )
 from ingressd.control.translate.environment import FLAGS_KEY, Environment, UpstreamRules
+from ingressd.control.translate.index import Index
 from ingressd.control.translate.ledger import ProblemLedger
 from ingressd.control.translate.services import Resolved, UpstreamUnits, resolve_service, service_units, static_units
 from ingressd.control.translate.translation import Snapshot
@@ -37,17 +40,17 @@ class UpstreamBook:
         self.ledger = ProblemLedger()
         self._snapshot = snapshot
         self._resolved: dict[ObjectKey, dict[Backend, Resolved]] = {}
-        self._users: dict[str, set[ObjectKey]] = {}
-        self._of_service: dict[ServiceName, set[str]] = {}
+        self._users: Index[str, ObjectKey] = Index()
+        self._of_service: Index[ServiceName, str] = Index()
         self._static: set[str] = set()
 
     def names(self) -> set[str]:
         """The upstreams of Services in use, and every static one."""
-        return self._static | self._users.keys()
+        return self._static.union(self._users)
 
-    def of_service(self, service: ServiceName) -> set[str]:
+    def of_service(self, service: ServiceName) -> Collection[str]:
         """The upstreams in use that are ports of a Service."""
-        return self._of_service.get(service, set())
+        return self._of_service.get(service)
 
     def lookup(self, key: ObjectKey, backend: Backend) -> Resolved:
         """Where a backend of an object leads, as of the last `refresh`."""
@@ -103,18 +106,15 @@ class UpstreamBook:
         old = {one.upstream for one in before.values() if one.upstream}
         new = {one.upstream for one in resolved.values() if one.upstream}
         for name in old - new:
-            users = self._users[name]
-            users.discard(key)
-            if not users:
-                del self._users[name]
+            self._users.discard(name, key)
+            if name not in self._users:
                 dirty.upstreams.add(name)
-                _unfile(self._of_service, name)
+                self._of_service.discard(_service(name), name)
         for name in new - old:
-            users = self._users.setdefault(name, set())
-            if not users:
+            if name not in self._users:
                 dirty.upstreams.add(name)
-                self._of_service.setdefault(_service(name), set()).add(name)
-            users.add(key)
+                self._of_service.add(_service(name), name)
+            self._users.add(name, key)
 
     def _refresh_upstream(self, view: StoreView, name: str, rules: UpstreamRules) -> None:
         units: UpstreamUnits | None = None
@@ -157,10 +157,3 @@ def _backend_problems(draft: ObjectDraft, resolved: dict[Backend, Resolved]) -> 
 def _service(name: str) -> ServiceName:
     namespace, _, rest = name.partition("/")
     return (namespace, rest.rpartition(":")[0]) if namespace else ("", rest)
-
-
-def _unfile(index: dict[ServiceName, set[str]], name: str) -> None:
-    service = _service(name)
-    index[service].discard(name)
-    if not index[service]:
-        del index[service]
