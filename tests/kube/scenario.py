@@ -145,3 +145,12 @@ class Scenario:
 def verifies(captured: Captured, host: str) -> bool:
     """Does the certificate of a connection cover a host?"""
     return covers(names_of(captured.reply.certificate)[1], host)
+
+
+def new_ingress(api: Api, namespace: str, name: str, *, host: str, service: str = "echo", **spec: Any) -> None:
+    """Apply an Ingress of ours that sends a whole host to a Service; `spec` is merged over its spec."""
+    backend = {"service": {"name": service, "port": {"number": 8080}}}
+    rule = {"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
+    metadata = {"name": name, "annotations": spec.pop("annotations", {})}
+    whole = {"ingressClassName": CLASS, "rules": [rule], **spec}
+    api.apply({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": whole}, namespace)
