@@ -20,6 +20,7 @@ cdef class WorkerCounters:
     cdef public long long tls_handshakes
     cdef public long long tls_resumed
     cdef public long long tls_failures
+    cdef public long long proxy_headers_refused
     cdef public long long bad_requests
     cdef public long long pool_opened
     cdef public long long pool_reused

@@ -119,6 +119,7 @@ ATTRIBUTES: Final = (
     "tls_handshakes",
     "tls_resumed",
     "tls_failures",
+    "proxy_headers_refused",
     "bad_requests",
     "pool_opened",
     "pool_reused",
@@ -162,6 +163,7 @@ class WorkerCounters:
         self.tls_handshakes = 0
         self.tls_resumed = 0
         self.tls_failures = 0
+        self.proxy_headers_refused = 0
         self.bad_requests = 0
         self.pool_opened = 0
         self.pool_reused = 0

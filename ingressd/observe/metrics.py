@@ -105,6 +105,11 @@ _PROCESS_COUNTERS: Final = (
     _Name("ingressd_requests", "requests", "Requests whose head was read."),
     _Name("ingressd_bad_requests", "bad_requests", "Requests refused before a route was known."),
     _Name("ingressd_connections_rejected", "rejected", "Client connections closed at once: too many."),
+    _Name(
+        "ingressd_proxy_headers_refused",
+        "proxy_headers_refused",
+        "Client connections closed for a PROXY header that was missing, malformed, late or not to be believed.",
+    ),
     _Name("ingressd_tls_handshakes", "tls_handshakes", "TLS handshakes with clients that succeeded."),
     _Name("ingressd_tls_sessions_resumed", "tls_resumed", "TLS handshakes with clients that resumed a session."),
     _Name("ingressd_tls_handshake_failures", "tls_failures", "TLS handshakes with clients that failed."),

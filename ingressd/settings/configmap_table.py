@@ -129,8 +129,8 @@ BUILT: Final = (
         "false",
         "proxy_protocol",
         v.boolean,
-        "Take the client's address from a PROXY header, version 1 or 2, that every connection to an entry of `listeners` "
-        "must begin with; senders outside `proxy-real-ip-cidr` may name no address but their own",
+        "Take the client's address from a PROXY header (version 1 or 2), with which every connection to an entry of "
+        "`listeners` must begin; senders outside `proxy-real-ip-cidr` may name no address but their own",
     ),
     _process(
         "proxy-protocol-header-timeout",

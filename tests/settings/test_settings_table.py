@@ -175,7 +175,7 @@ def test_an_unknown_key_names_the_nearest():
     assert (problem.reason, problem.message) == ("UnknownKey", "unknown key; did you mean 'proxy-body-size'?")
 
 
-@pytest.mark.parametrize("key", ["use-proxy-protocol", "enable-brotli", "custom-http-errors", "service-upstream"])
+@pytest.mark.parametrize("key", ["allow-backend-server-header", "enable-brotli", "custom-http-errors", "service-upstream"])
 def test_a_known_key_that_is_not_built_is_refused_by_name(key):
     (problem,) = parse_settings({key: "true"}).problems
     assert (problem.key, problem.reason, problem.severity) == (key, "NotBuilt", "error")
@@ -184,7 +184,7 @@ def test_a_known_key_that_is_not_built_is_refused_by_name(key):
 
 def test_a_key_that_is_not_built_but_asks_for_what_we_do_is_no_problem():
     values = {setting.key: setting.as_we_do[0] for setting in NOT_BUILT if setting.as_we_do}
-    assert values["use-proxy-protocol"] == "false"
+    assert values["enable-brotli"] == "false"
     assert parse_settings(values).problems == ()
 
 

@@ -65,15 +65,17 @@ class ClientConnection(Downstream):
         "phase",
     )
 
-    def __init__(self, worker: Worker, *, listener: str, port: bytes, tls: bool) -> None:
+    def __init__(
+        self, worker: Worker, *, listener: str, port: bytes, tls: bool, peer: tuple[str, int] | None = None
+    ) -> None:
+        """`peer` is the client that a PROXY header names; without it, it is the peer of the transport."""
         self.worker = worker
         self.listener = listener
         self.port = port
         """Declared port of the listener, for X-Forwarded-Port."""
         self.tls = tls
         self.transport: Any = None
-        self.peer_ip = ""
-        self.peer_port = 0
+        self.peer_ip, self.peer_port = peer or ("", 0)
         self.phase = HEAD
         self.deadline_s = inf
         self.wheel_slot = -1
@@ -105,7 +107,7 @@ class ClientConnection(Downstream):
         self.transport = transport
         transport.set_write_buffer_limits(self.worker.current.buffer_bytes)
         peer = transport.get_extra_info("peername")
-        if peer:
+        if peer and not self.peer_ip:
             self.peer_ip = peer[0].removeprefix("::ffff:")
             self.peer_port = peer[1]
         worker = self.worker

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from functools import partial
 from typing import Any, Final
 
 from ingressd.model.units import Listener
 from ingressd.observe.shared_table import ACCEPTED
+from ingressd.protocol.proxy_protocol import Address
 from ingressd.proxy.http.client import ClientConnection
+from ingressd.proxy.listener.preface import ProxyPreface
 from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.tls.server import TlsServer
 from ingressd.proxy.tls.store import TlsStore
@@ -110,18 +113,27 @@ class Acceptor:
             sock.close()  # The client was gone before we looked.
 
     def _protocol(self) -> Any:
+        if self.listener.proxy_protocol:
+            return ProxyPreface(self.worker, self._of_client)
+        return self._of_client(None, None)
+
+    def _of_client(self, peer: Address | None, port: bytes | None) -> Any:
+        """The protocol of a connection that speaks TLS or HTTP from here on, with what a PROXY header said of it."""
         worker = self.worker
+        if port is None:
+            port = self._port
         if self.listener.protocol == "HTTP":
-            return ClientConnection(worker, listener=self.listener.name, port=self._port, tls=False)
-        server = TlsServer(self._store, self._make_tls_client, self._share, on_lost=worker.wheel.remove)
+            return ClientConnection(worker, listener=self.listener.name, port=port, tls=False, peer=peer)
+        make_client = partial(self._make_tls_client, peer, port)
+        server = TlsServer(self._store, make_client, self._share, on_lost=worker.wheel.remove)
         # nginx bounds the handshake by `client_header_timeout`, too.
         server.deadline_s = worker.clock() + worker.current.process.client_header_timeout_s
         worker.wheel.schedule(server)
         return server
 
-    def _make_tls_client(self, transport: TlsServer) -> ClientConnection:
+    def _make_tls_client(self, peer: Address | None, port: bytes, transport: TlsServer) -> ClientConnection:
         self.worker.wheel.remove(transport)
-        return ClientConnection(self.worker, listener=self.listener.name, port=self._port, tls=True)
+        return ClientConnection(self.worker, listener=self.listener.name, port=port, tls=True, peer=peer)
 
     def _rest(self) -> None:
         self.worker.loop.remove_reader(self._sock.fileno())

@@ -15,6 +15,7 @@ cdef class Forwarded:
 
 cdef class _Peer:
     cdef public str client_ip
+    cdef public bytes forwarded_scheme
     cdef public bytes scheme
     cdef public bytes tail
 
@@ -28,6 +29,7 @@ cdef class Forwarder:
     cdef tuple _networks
     cdef dict _peers
     cdef long _position
+    cdef bint _proxy_protocol
     cdef object _random
     cdef bint _simple
     cdef bint _trust_address

@@ -72,13 +72,14 @@ class Forwarded:
 
 
 class _Peer:
-    """What stays the same for all requests from one address to one listener."""
+    """What stays the same for all requests from one address to one port."""
 
-    __slots__ = ("client_ip", "scheme", "tail")
+    __slots__ = ("client_ip", "forwarded_scheme", "scheme", "tail")
 
-    def __init__(self, client_ip: str, scheme: bytes, tail: bytes) -> None:
+    def __init__(self, client_ip: str, scheme: bytes, forwarded_scheme: bytes, tail: bytes) -> None:
         self.client_ip = client_ip
         self.scheme = scheme
+        self.forwarded_scheme = forwarded_scheme
         self.tail = tail
 
 
@@ -94,6 +95,7 @@ class Forwarder:
         "_networks",
         "_peers",
         "_position",
+        "_proxy_protocol",
         "_random",
         "_real_ips",
         "_simple",
@@ -106,7 +108,9 @@ class Forwarder:
     def __init__(self, process: ProcessPolicy, *, random: Callable[[int], bytes] = os.urandom) -> None:
         """`random` gives so many random bytes, for request IDs. Raises ValueError for a CIDR that is none."""
         self._trust_rest = process.use_forwarded_headers
-        self._trust_address = process.use_forwarded_headers or process.enable_real_ip
+        self._proxy_protocol = process.proxy_protocol
+        # Where the PROXY header says who the client is, `enable-real-ip` adds nothing.
+        self._trust_address = process.use_forwarded_headers or (process.enable_real_ip and not process.proxy_protocol)
         self._compute_full = process.compute_full_forwarded_for and process.use_forwarded_headers
         self._forwarded_for = process.forwarded_for_header.lower().encode()
         self._generate = process.generate_request_id
@@ -140,20 +144,21 @@ class Forwarder:
             self._position = position + 32
             request_id = self._ids[position : position + 32]
             lines = b"Host: %b\r\nX-Request-ID: %b\r\nX-Forwarded-Host: %b\r\n%b" % (host, request_id, host, peer.tail)
-            return Forwarded(head, lines, peer.client_ip, request_id, peer.scheme, peer.scheme, host)
+            return Forwarded(head, lines, peer.client_ip, request_id, peer.scheme, peer.forwarded_scheme, host)
         return self._forward_slowly(head, peer, port=port)
 
     def _forward_slowly(self, head: RequestHead, peer: _Peer, *, port: bytes) -> Forwarded:
         special = head.special or {}
-        trusted = self._trust_address and self._is_trusted(peer.client_ip)
-        host, scheme = head.host, peer.scheme
+        trusted = self._trust_address and self.trusts(peer.client_ip)
+        host, scheme = head.host, peer.forwarded_scheme
         client_ip = peer.client_ip
         claimed_for = _joined(self._field(head, self._forwarded_for))
         if trusted:
             client_ip = self._real_ip(claimed_for, client_ip)
             if self._trust_rest:
                 host = _valid_authority(_first(special.get(X_FORWARDED_HOST))) or host
-                scheme = _matching(_SCHEME, _first(special.get(X_FORWARDED_PROTO))) or scheme
+                if scheme == peer.scheme:  # Else the balancer has said that it ends TLS, and is nearer to us.
+                    scheme = _matching(_SCHEME, _first(special.get(X_FORWARDED_PROTO))) or scheme
                 port = _matching(_PORT, _first(special.get(X_FORWARDED_PORT))) or port
         request_id = self._request_id(special.get(X_REQUEST_ID))
         address = client_ip.encode()
@@ -229,7 +234,7 @@ class Forwarder:
             if address is None:
                 break
             found = address
-            if not self._is_trusted(address):
+            if not self.trusts(address):
                 break
         if len(claimed_for) <= _CACHE_VALUE_BYTES:
             if len(self._real_ips) >= _CACHE_ENTRIES:
@@ -237,7 +242,8 @@ class Forwarder:
             self._real_ips[claimed_for, peer_ip] = found
         return found
 
-    def _is_trusted(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether an IP address is within `proxy-real-ip-cidr`."""
         known = self._trusted.get(address)
         if known is None:
             if len(self._trusted) >= _CACHE_ENTRIES:
@@ -254,14 +260,16 @@ class Forwarder:
     def _add_peer(self, peer_ip: str, tls: bool, *, port: bytes) -> _Peer:
         client_ip = (canonical_ip(peer_ip) or peer_ip) if ":" in peer_ip else peer_ip
         scheme = b"https" if tls else b"http"
+        # As in lua_ingress.lua: a balancer that was asked on port 443 and speaks plain HTTP to us has ended TLS.
+        forwarded_scheme = b"https" if self._proxy_protocol and port == b"443" else scheme
         address = client_ip.encode()
         tail = (
             b"X-Real-IP: %b\r\nX-Forwarded-For: %b\r\nX-Forwarded-Port: %b\r\n"
             b"X-Forwarded-Proto: %b\r\nX-Forwarded-Scheme: %b\r\nX-Scheme: %b\r\n"
-        ) % (address, address, port, scheme, scheme, scheme)
+        ) % (address, address, port, forwarded_scheme, forwarded_scheme, forwarded_scheme)
         if len(self._peers) >= _CACHE_ENTRIES:
             self._peers.clear()
-        peer = self._peers[peer_ip, tls, port] = _Peer(client_ip, scheme, tail)
+        peer = self._peers[peer_ip, tls, port] = _Peer(client_ip, scheme, forwarded_scheme, tail)
         return peer
 
 

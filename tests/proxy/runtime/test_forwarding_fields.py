@@ -283,3 +283,37 @@ def test_no_address(text):
 def test_bad_network_is_an_error_at_apply():
     with pytest.raises(ValueError, match="not-a-network"):
         Forwarder(ProcessPolicy(trusted_proxies=("not-a-network",)))
+
+
+@pytest.mark.parametrize("lines", [(), ("X-Scheme: ftp",)], ids=["fast", "slow"])
+@pytest.mark.parametrize(
+    ("port", "tls", "scheme"), [(b"443", False, "https"), (b"1234", False, "http"), (b"1234", True, "https")]
+)
+def test_a_balancer_that_was_asked_on_443_has_ended_tls(lines, port, tls, scheme):
+    """test/e2e/settings/proxy_protocol.go: "should respect proto passed by the PROXY Protocol server port"."""
+    forwarded, fields = forward(*lines, tls=tls, port=port, proxy_protocol=True)
+    assert fields["X-Forwarded-Port"] == port.decode()
+    assert fields["X-Forwarded-Proto"] == fields["X-Scheme"] == forwarded.forwarded_scheme.decode() == scheme
+    assert forwarded.scheme == (b"https" if tls else b"http"), "HSTS is for TLS that we end ourselves"
+    assert forward(*lines, tls=tls, port=port)[1]["X-Forwarded-Proto"] == ("https" if tls else "http")
+
+
+def test_the_proxy_header_is_nearer_than_x_forwarded_proto():
+    policy = {"use_forwarded_headers": True, "proxy_protocol": True}
+    assert forward("X-Forwarded-Proto: http", port=b"443", **policy)[1]["X-Forwarded-Proto"] == "https"
+    assert forward("X-Forwarded-Proto: https", port=b"80", **policy)[1]["X-Forwarded-Proto"] == "https"
+
+
+def test_the_proxy_header_says_who_the_client_is():
+    """nginx.tmpl: X-Forwarded-For counts only with `use-forwarded-headers`, from an address that is trusted."""
+    spoof = "X-Forwarded-For: 192.168.0.111"
+    networks = ("10.0.0.0/8", "192.168.0.1/32")
+    peer = "192.168.0.1"
+    for policy, expected in (
+        ({"enable_real_ip": True}, peer),
+        ({"use_forwarded_headers": True}, "192.168.0.111"),
+        ({"use_forwarded_headers": True, "trusted_proxies": networks}, "192.168.0.111"),
+        ({"use_forwarded_headers": True, "trusted_proxies": networks[:1]}, peer),
+    ):
+        forwarded, fields = forward(spoof, peer=peer, proxy_protocol=True, **policy)
+        assert fields["X-Forwarded-For"] == forwarded.client_ip == expected, policy
