@@ -1,7 +1,12 @@
-# ingressd, standalone: a compiled wheel in a slim image without build tools, run by a user that is nobody.
+# ingressd: a compiled wheel in a slim image without build tools, run by a user that is nobody. In a cluster (deploy/) a ConfigMap
+# takes the place of /etc/ingressd.
 #
-#   docker build -t ingressd .
-#   docker run --read-only -p 8080:8080 -p 8443:8443 -v ./config:/etc/ingressd:ro ingressd
+#   docker build -t ingressd:0.1.0 .
+#   docker run --read-only --cap-drop ALL -p 8080:8080 -p 8443:8443 -v ./config:/etc/ingressd:ro ingressd:0.1.0
+#
+# The bases are pinned by tag, to the patch release. A digest would pin them wholly: `docker buildx imagetools inspect` prints
+# the one that your registry serves; write it behind both tags. Python's packages are pinned by hash (requirements/). There is
+# an engine nowhere in our tests: tests/deploy/try_dockerfile.py executes these steps in Debian roots.
 
 FROM python:3.11.14-slim-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
