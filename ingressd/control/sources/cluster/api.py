@@ -271,7 +271,10 @@ class _Answer(NamedTuple):
     left: Callable[[], Awaitable[None]]
 
     async def close(self) -> None:
-        """Hang up, unless the answer was read to its end: then the connection goes back to its pool."""
+        """Hang up, unless the answer was read to its end: then the connection is back in its pool."""
+        connection = self.response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # A farewell of TLS would wait for a peer that may be gone.
         self.response.release()
         await self.left()
 
