@@ -122,6 +122,11 @@ class Installation:
         for pod in self.pods():
             yield self.runner(pod)
 
+    def runners_now(self) -> list[ProcessRunner]:
+        """The containers that run, without asking the API server."""
+        found = self.cluster.kubelet.running(NAMESPACE)
+        return [runner for runner in found if isinstance(runner, ProcessRunner)]
+
     def wait_everywhere(self, condition: Callable[[Address], bool], what: str, *, within_s: float = 10.0) -> None:
         """Wait until a condition holds of the HTTP address of every replica."""
         addresses = [(runner.pair[0], HTTP_PORT) for runner in self.runners()]

@@ -142,7 +142,7 @@ class Kubelet:
         try:
             await self._client.watch(PODS, self._on_pod)
         finally:
-            tasks = [pod.task for pod in self._pods.values() if pod.task is not None]
+            tasks = [pod.task for pod in list(self._pods.values()) if pod.task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -252,15 +252,19 @@ class Kubelet:
     # --- what tests ask for -------------------------------------------------------------------------------------------
 
     def _named(self, namespace: str, name: str) -> _Pod:
-        return next(pod for pod in self._pods.values() if pod.key == (namespace, name))
+        return next(pod for pod in list(self._pods.values()) if pod.key == (namespace, name))
 
     def runner(self, namespace: str, name: str) -> Any:
         """What runs in a pod."""
         return self._named(namespace, name).runner
 
+    def running(self, namespace: str) -> list[Any]:
+        """What runs in the pods of a namespace."""
+        return [pod.runner for pod in list(self._pods.values()) if pod.runner is not None and pod.key[0] == namespace]
+
     def echoes(self, namespace: str) -> list[Echo]:
         """Every echo that runs or ran in a namespace."""
-        running = [pod.runner.echo for pod in self._pods.values() if isinstance(pod.runner, EchoRunner)]
+        running = [pod.runner.echo for pod in list(self._pods.values()) if isinstance(pod.runner, EchoRunner)]
         return [one for one in [*running, *self.retired] if one.namespace == namespace]
 
     async def set_ready(self, namespace: str, name: str, *, ready: bool) -> None:

@@ -113,6 +113,18 @@ class ProcessRunner:
             text = ""
         return int(text.split()[0])
 
+    def crash(self) -> None:
+        """SIGKILL to the container's first process, from outside: the kubelet starts the container again."""
+        self.send_signal(signal.SIGKILL)
+
+    def controller(self) -> int:
+        """The process id of ingressd's controller."""
+        for pid in Path(f"/proc/{self.first_process()}/task").parent.joinpath("task").iterdir():
+            for child in (pid / "children").read_text().split():
+                if b"\0controller\0" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+        raise LookupError("no controller")
+
     def output(self) -> str:
         """Everything it printed, over restarts."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
