@@ -274,7 +274,8 @@ def wait(condition: Callable[[], bool], what: str, *, within_s: float) -> None:
     """Report a condition that becomes true in time."""
     until = time.monotonic() + within_s
     while not condition():
-        expect(time.monotonic() < until, what, f"within {within_s:g} s")
+        if time.monotonic() > until:
+            raise BrokenError(f"not so within {within_s:g} s: {what}")
         time.sleep(0.05)
     say(f"ok   {what}")
 
