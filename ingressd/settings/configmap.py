@@ -56,7 +56,8 @@ class ParsedSettings(msgspec.Struct, frozen=True):
     that `gzip` and `hsts` may be None), `route` → RoutePolicy, `upstream` → defaults of Upstream (`balancer`,
     `hash_by`). `add_headers` and `set_headers` name the ConfigMaps ("namespace/name") whose `data` are the header
     pairs, "" for none: give their data to `parse_headers`. Routes whose path begins with one of `no_tls_redirect` are
-    not redirected to HTTPS.
+    not redirected to HTTPS. An Ingress with one of `blocked_words` in an annotation is refused; `strict_path_type` is
+    for the admission webhook.
     """
 
     process: dict[str, Any] = {}
@@ -65,6 +66,8 @@ class ParsedSettings(msgspec.Struct, frozen=True):
     add_headers: str = ""
     set_headers: str = ""
     no_tls_redirect: tuple[str, ...] = (ACME_LOCATION,)
+    blocked_words: tuple[str, ...] = ()
+    strict_path_type: bool = True
     problems: tuple[SettingProblem, ...] = ()
 
 
@@ -228,6 +231,8 @@ def _arranged(parsed: dict[str, Any], *, guarded: str | None, problems: tuple[Se
         add_headers=parsed.get("add-headers", ""),
         set_headers=parsed.get("proxy-set-headers", ""),
         no_tls_redirect=parsed.get("no-tls-redirect-locations", (ACME_LOCATION,)),
+        blocked_words=parsed.get("annotation-value-word-blocklist", ()),
+        strict_path_type=parsed.get("strict-validate-path-type", True),
         problems=problems,
     )
 

@@ -87,8 +87,6 @@ NOT_BUILT: Final = (
     _later("allow-snippet-annotations", "false", "nginx snippets in annotations", "false"),
     _later("allow-cross-namespace-resources", "false", "Annotations that name other namespaces", "false"),
     _later("annotations-risk-level", "High", "Riskiest annotations taken"),
-    _later("annotation-value-word-blocklist", "", "Words refused in annotations", ""),
-    _later("strict-validate-path-type", "true", "Refuse odd characters in Exact and Prefix paths"),
     _later("enable-opentelemetry", "false", "Tracing", "false"),
     _later("opentelemetry-config", "", "Tracing: file"),
     _later("opentelemetry-operation-name", "", "Tracing: span name", ""),

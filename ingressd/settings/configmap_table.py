@@ -300,6 +300,19 @@ BUILT: Final = (
     _guard("whitelist-source-range", "allowed_sources", "Networks that may ask; the others get 403. Empty: all may"),
     _guard("allowlist-source-range", "", "The same under its newer name, and wins", ours=True),
     _guard("denylist-source-range", "denied_sources", "Networks that may not ask: they get 403"),
+    _special(
+        "annotation-value-word-blocklist",
+        "",
+        v.comma_list,
+        "Text, separated by commas, for which an Ingress that has it in an annotation is refused",
+    ),
+    _special(
+        "strict-validate-path-type",
+        "true",
+        v.boolean,
+        "The admission webhook denies Exact and Prefix paths of more than letters, digits and `/-_.`, "
+        "instead of warning",
+    ),
     # Compression
     _special("use-gzip", "false", v.boolean, "Compress answers for clients that take gzip"),
     _special("gzip-level", "1", v.integer(1, 9), "Level of compression"),

@@ -225,6 +225,12 @@ def test_ipv4_networks_written_as_ipv6_are_ipv4():
     assert route(whitelist_source_range="::/0").allowed_sources == ("::/0",)
 
 
+def test_what_the_admission_webhook_asks_for():
+    assert (parse_settings({}).blocked_words, parse_settings({}).strict_path_type) == ((), True)
+    parsed = parse_settings({"annotation-value-word-blocklist": "a b, c,", "strict-validate-path-type": "false"})
+    assert (parsed.blocked_words, parsed.strict_path_type, parsed.problems) == (("a b", "c"), False, ())
+
+
 def test_nginx_machinery_is_a_warning():
     (problem,) = parse_settings({"variables-hash-bucket-size": "256"}).problems
     assert problem.severity == "warning"

@@ -26,12 +26,14 @@ ENVIRONMENT_KINDS = frozenset(
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Which Ingresses are served, and how far they reach. `with_policy` are the classes with settings of their own."""
+    """Which Ingresses are served, and how far they reach. `with_policy` are the classes with settings of their own;
+    an object that has one of `blocked_words` in an annotation is refused."""
 
     classes: ClassRule = ClassRule()
     with_policy: frozenset[str] = frozenset()
     watch_namespace: str = ""
     disable_catch_all: bool = False
+    blocked_words: tuple[str, ...] = ()
 
 
 class UpstreamRules(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ class Environment(msgspec.Struct, frozen=True):
     route: RoutePolicy = RoutePolicy()
     class_routes: dict[str, RoutePolicy] = {}
     no_tls_redirect: tuple[str, ...] = ()
+    strict_path_type: bool = True
     default_backend: str = ""
     default_certificate: str = ""
     addresses: Addresses | None = ()
@@ -89,7 +92,13 @@ def read_environment(view: StoreView) -> Environment:
     addresses, address_problems = published_addresses(view, flags, settings)
     problems += address_problems
     return Environment(
-        scope=Scope(classes, frozenset(of_classes.policies), flags.watch_namespace, flags.disable_catch_all),
+        scope=Scope(
+            classes=classes,
+            with_policy=frozenset(of_classes.policies),
+            watch_namespace=flags.watch_namespace,
+            disable_catch_all=flags.disable_catch_all,
+            blocked_words=parsed.blocked_words,
+        ),
         upstream_rules=UpstreamRules(
             balancer=parsed.upstream.get("balancer", "round_robin"),
             hash_by=parsed.upstream.get("hash_by", ""),
@@ -100,6 +109,7 @@ def read_environment(view: StoreView) -> Environment:
         route=msgspec.convert(parsed.route, RoutePolicy),
         class_routes=of_classes.policies,
         no_tls_redirect=parsed.no_tls_redirect,
+        strict_path_type=parsed.strict_path_type,
         default_backend=flags.default_backend_service or "",
         default_certificate=flags.default_ssl_certificate or "",
         addresses=addresses,

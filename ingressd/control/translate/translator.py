@@ -20,9 +20,11 @@ from ingressd.control.store.store import StoreView
 from ingressd.control.translate.addresses import published_service, status_of
 from ingressd.control.translate.book import Dirty, DraftBook
 from ingressd.control.translate.certificates import CertificateReader
+from ingressd.control.translate.check import check_ingress
 from ingressd.control.translate.drafts import ObjectDraft, class_policy
 from ingressd.control.translate.environment import ENVIRONMENT_KINDS, Environment, read_environment
 from ingressd.control.translate.ingress import draft_ingress, fall_back
+from ingressd.control.translate.refusals import without_blocked_words, without_catch_all
 from ingressd.control.translate.routes import RouteUnits
 from ingressd.control.translate.secure import CertificateUnits
 from ingressd.control.translate.static import draft_route, draft_tls, listener_unit, static_certificate
@@ -76,7 +78,7 @@ class Translator:
             self._reset()
             self._reader.forget(above=2 * view.count(StaticTls) + 2 * view.count(Ingress) + 64)
             changed = frozenset(key for kind in _EVERYTHING for key in view.keys(kind))
-            self._slices = {key: _owner(one) for key, one in view.items(EndpointSlice)}
+            self._slices = view.services_of_slices()
             before = Environment()
             environment = self._environment = read_environment(view)
         else:
@@ -112,6 +114,15 @@ class Translator:
             flags=environment.flags,
             accepted=self._accepted(view, changed, environment=environment, dirty=dirty),
         )
+
+    def check(self, view: StoreView, ingress: Ingress) -> tuple[Problem, ...]:
+        """What would be wrong with an Ingress if it came now (see `check.check_ingress`); changes nothing.
+
+        `view` is that of the last translation. Before the first there is nothing to compare with: RuntimeError.
+        """
+        if self._environment is None:
+            raise RuntimeError("nothing is translated yet")
+        return check_ingress(ingress, view, environment=self._environment, units=self._snapshot.units)
 
     def _apply_environment(self, view: StoreView, before: Environment, now: Environment, *, dirty: Dirty) -> None:
         fresh = not self._snapshot.units
@@ -202,14 +213,14 @@ class Translator:
             if class_name is None:
                 orphan = scope.classes.orphan(found)
                 return _left_out(self._pure_draft(key, found), orphan) if orphan else None
-            draft = self._pure_draft(key, found)
+            draft = without_blocked_words(self._pure_draft(key, found), found, scope.blocked_words)
             if draft.refused:
                 good = view.last_good(key)
                 if isinstance(good, Ingress) and good is not found:
-                    draft = fall_back(draft, draft_ingress(key, good))
+                    draft = fall_back(draft, without_blocked_words(draft_ingress(key, good), good, scope.blocked_words))
             if class_name in scope.with_policy:
                 draft = msgspec.structs.replace(draft, class_name=class_name)
-            return _without_catch_all(draft) if scope.disable_catch_all and draft.default else draft
+            return without_catch_all(draft) if scope.disable_catch_all else draft
         return self._pure_draft(key, found)
 
     def _pure_draft(self, key: ObjectKey, found: AnyObject) -> ObjectDraft:
@@ -263,14 +274,3 @@ def _owner(one: EndpointSlice) -> tuple[str, str]:
 
 def _left_out(draft: ObjectDraft, problem: Problem) -> ObjectDraft:
     return ObjectDraft(draft.key, draft.rank, left_out=True, problems=(problem,))
-
-
-def _without_catch_all(draft: ObjectDraft) -> ObjectDraft:
-    """ingress-nginx leaves out the whole object, not only its default backend."""
-    message = "flag disable-catch-all leaves out objects with a default backend"
-    origin = draft.default.origin if draft.default else None
-    assert origin is not None
-    problem = Problem(
-        "error", msgspec.structs.replace(origin, rule=""), "CatchAllDisabled", "spec.defaultBackend", message
-    )
-    return ObjectDraft(draft.key, draft.rank, left_out=True, refused=draft.refused, problems=(*draft.problems, problem))
