@@ -27,18 +27,19 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m kube", description=__doc__.partition("\n")[0])
     parser.add_argument("command", choices=("up", "run", "inside"))
     parser.add_argument("--for", dest="for_s", type=float, default=3600.0, metavar="SECONDS")
-    parser.add_argument("rest", nargs="*", metavar="CMD")
-    asked = parser.parse_args(arguments)
-    if (asked.command == "up") == bool(asked.rest):
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    asked = parser.parse_args(arguments[:end])
+    command = arguments[end + 1 :]
+    if (asked.command == "up") == bool(command):
         parser.error("`run` and `inside` need a command behind --, `up` takes none")
     try:
         if asked.command == "inside":
-            return _inside(asked.rest)
+            return _inside(command)
         if not namespace.is_inside():
             for module in ("kubernetes", "etcd"):
                 build.build(module)
             namespace.enter([sys.executable, "-m", "kube", *arguments])
-        return _with_cluster(asked.rest, for_s=asked.for_s)
+        return _with_cluster(command, for_s=asked.for_s)
     except (build.CannotBuildError, namespace.NoNamespaceError) as error:
         print(f"tests/kube: {error}", file=sys.stderr)
         return 1
@@ -60,7 +61,8 @@ def _with_cluster(command: list[str], *, for_s: float) -> int:
                 return _beside(cluster, command, for_s=for_s)
             print(f"export KUBECONFIG={cluster.admin_kubeconfig}")
             print(f"kubectl is {build.binary('kubectl')}")
-            print(f"enter with: nsenter --target {os.getpid()} --user --preserve-credentials --net --mount")
+            user = "" if namespace.may_change_user() else " --user --preserve-credentials"
+            print(f"enter with: nsenter --target {os.getpid()}{user} --net --mount --wd")
             print(f"ends in {for_s:g} s, or with Ctrl-C", flush=True)
             ended = threading.Event()
             signal.signal(signal.SIGTERM, lambda *_: ended.set())
