@@ -49,9 +49,11 @@ class Serving:
         self.ingressd.start()
 
     def close(self) -> None:
-        """Stop it."""
-        self.ingressd.stop()
-        self._probe.close()
+        """Stop it. The probe ends in any case, so that one failure is reported as one."""
+        try:
+            self.ingressd.stop()
+        finally:
+            self._probe.close()
 
     def _write(self, objects: list[Object]) -> None:
         self._swaps += 1

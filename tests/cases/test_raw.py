@@ -62,10 +62,12 @@ def fixture(tmp_path_factory: pytest.TempPathFactory, echo_loop: EchoLoop) -> It
         routes=[{"host": host, "path": path, "upstream": upstream} for host, path, upstream in ROUTES],
         upstreams={name: {"endpoints": [spelled(address)]} for name, address in recorder.addresses.items()},
     )
-    ingressd.start()
-    yield Fixture(ingressd, recorder)
-    ingressd.stop()
-    recorder.close()
+    try:
+        ingressd.start()
+        yield Fixture(ingressd, recorder)
+        ingressd.stop()
+    finally:
+        recorder.close()
 
 
 @pytest.mark.parametrize("case", ALL)

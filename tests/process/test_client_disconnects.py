@@ -28,6 +28,23 @@ def test_a_client_that_resets_cancels_its_upstream_request(behind):
     assert ingressd.access_lines(path="/left")[0]["status"] == 499
 
 
+def test_a_client_that_closes_cancels_its_upstream_request(behind):
+    """Its FIN looks like a half-close; the answer of its kernel to the interim response tells the difference."""
+    gone = []
+
+    def script(connection: Played) -> None:
+        connection.head()
+        gone.append(connection.gone())
+
+    ingressd, upstream = behind(script)
+    client = Client(ingressd.http)
+    client.send(request_bytes("/left", host="api.test"))
+    ingressd.wait_until(lambda: b"/left" in upstream.received)
+    client.close()
+    ingressd.wait_until(lambda: gone == [True], within_s=3)
+    assert ingressd.access_lines(path="/left")[0]["status"] == 499
+
+
 def test_a_client_that_goes_away_inside_a_download_stops_it(behind):
     gone = []
 

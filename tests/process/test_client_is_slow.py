@@ -84,6 +84,26 @@ def test_a_client_that_does_not_read_costs_bounded_memory(behind):
         assert ingressd.memory_kib() - before < 4096
 
 
+@pytest.mark.parametrize("size", [1_500_000, 6_000_000])
+def test_a_slow_client_gets_its_last_answer_whole(behind, size):
+    """The end of our patience for what it still sends (2 s) is no reason to take back what it has not read yet."""
+
+    def script(connection: Played) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        connection.gone()
+
+    ingressd, _ = behind(script)
+    with Client(ingressd.http, receive_buffer=32768) as client:
+        client.send(request_bytes("/big", host="api.test"))
+        began, got = time.monotonic(), 0
+        while data := client.sock.recv(size // 50):
+            got += len(data)
+            time.sleep(0.06)
+        assert time.monotonic() - began > 3
+        assert got > size
+
+
 def test_an_upstream_that_does_not_read_costs_bounded_memory(behind):
     def script(connection: Played) -> None:
         connection.head()

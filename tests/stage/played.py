@@ -37,6 +37,8 @@ class PlayedTransport:
         self.written = b""
         self.ended = ""
         self.reading = True
+        self.unsent_bytes = 0
+        """What the peer has not taken yet of what was written."""
 
     def write(self, data: bytes) -> None:
         assert not self.ended, "written after the end"
@@ -51,6 +53,9 @@ class PlayedTransport:
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def can_write_eof(self) -> bool:
         return True

@@ -61,6 +61,10 @@ class Played:
         """Send all of it."""
         self._sock.sendall(data)
 
+    def half_close(self) -> None:
+        """Send FIN and keep reading."""
+        self._sock.shutdown(socket.SHUT_WR)
+
     def reset(self) -> None:
         """Close with RST."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

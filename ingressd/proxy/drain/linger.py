@@ -19,6 +19,16 @@ def has_unread(transport: Any) -> bool:
     return bool(poll.poll(0))
 
 
+def was_reset(transport: Any) -> bool:
+    """Whether the peer of a connection that is not read any more (its end has come) has reset it since."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)  # A reset is told unasked. A FIN that was read is not one.
+    return bool(poll.poll(0))
+
+
 def read_left(transport: Any) -> bytes:
     """What the kernel still holds of a connection that has failed, 64 KiB at most; b"" when there is nothing."""
     sock = transport.get_extra_info("socket")

@@ -18,6 +18,7 @@ cdef class ClientConnection(Downstream):
     cdef bint _reading_paused
     cdef long _scanned
     cdef long _served
+    cdef object _unsent_bytes
     cdef public str listener
     cdef public object peer_port
     cdef public long phase

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
 from ingressd.protocol.h1 import HeadError, RequestHead, find_head_end, parse_request_head
+from ingressd.proxy.drain.linger import was_reset
 from ingressd.proxy.http.answers import PAGES, status_line
 from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
 from ingressd.proxy.http.exchange import Exchange
@@ -60,6 +61,7 @@ class ClientConnection(Downstream):
         "_reading_paused",
         "_scanned",
         "_served",
+        "_unsent_bytes",
         "listener",
         "peer_port",
         "phase",
@@ -72,7 +74,7 @@ class ClientConnection(Downstream):
         self.worker = worker
         self.listener = listener
         self.port = port
-        """Declared port of the listener, for X-Forwarded-Port."""
+        """Declared port of the listener, for X-Forwarded-Port, or the one that a PROXY header names."""
         self.tls = tls
         self.transport: Any = None
         self.peer_ip, self.peer_port = peer or ("", 0)
@@ -97,6 +99,7 @@ class ClientConnection(Downstream):
         self._keep = False
         self._opened_s = 0.0
         self._chunked_answer = False
+        self._unsent_bytes = 0
 
     def __repr__(self) -> str:
         phase = ("head", "body", "wait", "tunnel", "linger", "closed")[self.phase]
@@ -463,8 +466,8 @@ class ClientConnection(Downstream):
         elif phase == TUNNEL:
             if self._exchange is not None:
                 self._exchange.on_tunnel_idle(now)
-        elif phase == LINGER:
-            self.abort()
+        else:
+            self._last_bytes_deadline(now)
 
     def _body_deadline(self, exchange: Exchange, now: float) -> None:
         """The end of one `client-body-timeout`: has enough come in it?"""
@@ -475,6 +478,19 @@ class ClientConnection(Downstream):
         self._body_window_s = now
         self._body_window_bytes = 0
         self.set_deadline(now + self.worker.current.body_timeout_s)
+
+    def _last_bytes_deadline(self, now: float) -> None:
+        """An ended connection has had its time. What the kernel holds outlives a close; what waits here would not."""
+        unsent = self.transport.get_write_buffer_size()
+        if 0 < unsent < self._unsent_bytes:
+            self._unsent_bytes = unsent
+            self.set_deadline(now + self.worker.current.send_timeout_s)
+        elif unsent:
+            self.phase = CLOSED
+            self._forget()
+            self.transport.abort()
+        else:
+            self._close()
 
     @property
     def idle(self) -> bool:
@@ -522,14 +538,24 @@ class ClientConnection(Downstream):
             self.resume_reading()
         self.worker.outbox.flush()
         self.transport.write_eof()
-        self.set_deadline(self.worker.clock() + LINGER_S)
+        if not self._await_last_bytes():
+            self.set_deadline(self.worker.clock() + LINGER_S)
 
     def _close(self) -> None:
         if self.phase != CLOSED:
             self.phase = CLOSED
             self._forget()
             self.worker.outbox.flush()
+            self._await_last_bytes()
             self.transport.close()
+
+    def _await_last_bytes(self) -> bool:
+        """Give a slow client time to take what has been written to it; whether it needs any."""
+        unsent: int = self.transport.get_write_buffer_size()
+        self._unsent_bytes = unsent
+        if unsent:
+            self.set_deadline(self.worker.clock() + self.worker.current.send_timeout_s)
+        return unsent > 0
 
     def _forget(self) -> None:
         self.worker.wheel.remove(self)
@@ -545,3 +571,14 @@ class ClientConnection(Downstream):
         exchange = self._exchange
         if self.phase == WAIT and exchange is not None and not exchange.answering and exchange.speaks_11:
             self._write(PROCESSING)
+            self.worker.loop.call_later(PROBE_AFTER_S, self._look_for_reset)
+
+    def _look_for_reset(self) -> None:
+        """Nobody else does: behind the end of its stream a connection is not read."""
+        exchange = self._exchange
+        if self.phase != WAIT or exchange is None or exchange.answering:
+            return
+        if was_reset(self.transport):
+            self.abort()
+        else:
+            self.worker.loop.call_later(PROBE_AFTER_S, self._look_for_reset)

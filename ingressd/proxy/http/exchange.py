@@ -492,6 +492,13 @@ class Exchange(Attempts):
         """The upstream will send no more opaque bytes."""
         self.client.end_tunnel()
 
+    def on_tunnel_over(self, connection: UpstreamConnection) -> None:
+        """Both sides have ended: in order, so nothing is in error."""
+        self._connection = None
+        self._leave()
+        self.client.close_tunnel()
+        self.finish(self.worker.clock())
+
     def _end_tunnel(self, reason: str) -> None:
         self.error = reason
         self.client.close_tunnel()

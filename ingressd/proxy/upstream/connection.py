@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection to an endpoint: writes requests, reads responses, knows when it may be used again.
 
 A connection that saw any framing fault or one surplus byte is never used again (RFC 9112 section 9.2: a client that
-receives data it did not ask for must not take it for the answer to a later request).
+receives data it did not ask for must not take it for the answer to a later request). Nor is what was there before the
+request left an answer to it: the receive queue is looked at right before the request is written.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ingressd.protocol.h1 import (
 )
 from ingressd.proxy.drain.linger import read_left
 from ingressd.proxy.tls.transport import TlsTransport
+from ingressd.proxy.upstream.evidence import SPOKE, anything_acknowledged, look, receive_queue
 from ingressd.proxy.upstream.failure import Failure
 from ingressd.proxy.upstream.outbox import Outbox
 
@@ -34,6 +36,8 @@ MAX_INTERIM_RESPONSES: Final = 64
 """A flood of 1xx is a fault of the upstream, not something to relay without end."""
 
 END_OF_HEAD: Final = b"\r\n\r\n"
+LATE_408: Final = (b"HTTP/1.1 408", b"HTTP/1.0 408")
+"""How servers tell an idle connection that they close it (RFC 9110 section 15.5.9)."""
 
 
 class ResponseHandler:
@@ -65,6 +69,10 @@ class ResponseHandler:
         """The endpoint will send no more opaque bytes."""
         raise NotImplementedError
 
+    def on_tunnel_over(self, connection: UpstreamConnection) -> None:
+        """Both sides have ended, and what the client sent has gone out; the connection is closed."""
+        raise NotImplementedError
+
     def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
         """The attempt failed; the connection is closed."""
         raise NotImplementedError
@@ -84,6 +92,8 @@ class UpstreamConnection:
     __slots__ = (
         "_buffer",
         "_decoder",
+        "_eof",
+        "_finished",
         "_head",
         "_held",
         "_high_water",
@@ -93,9 +103,12 @@ class UpstreamConnection:
         "_method",
         "_outbox",
         "_poisoned",
+        "_queue",
         "_reading_paused",
         "_request_ended",
         "_scanned",
+        "_unsent",
+        "faulty",
         "handler",
         "idle_since_s",
         "on_lost",
@@ -139,9 +152,15 @@ class UpstreamConnection:
         self._decoder: ChunkedDecoder | None = None
         self._head: ResponseHead | None = None
         self._poisoned = False
+        self._queue: Any = None
+        self._unsent = False
+        self.faulty = False
+        """It broke the framing or said what nobody asked for: its endpoint may do so on other connections, too."""
         self._request_ended = True
         self._reading_paused = False
         self._interims = 0
+        self._eof = False
+        self._finished = False
 
     def __repr__(self) -> str:
         state = ("idle", "awaiting head", "body", "tunnel", "closed")[self.state]
@@ -156,7 +175,8 @@ class UpstreamConnection:
         self._method = method
         self._request_ended = end
         self._interims = 0
-        self._outbox.write(self.transport, message)
+        self._unsent = True
+        self._outbox.write(self, message)
 
     def send_body(self, data: bytes, end: bool) -> None:
         """Write more of the request's body, already framed."""
@@ -164,6 +184,24 @@ class UpstreamConnection:
             self._request_ended = True
         if data and self.state != CLOSED:
             self._outbox.write(self.transport, data)
+
+    def write(self, data: bytes) -> None:
+        """From the outbox, at the end of the turn: the request leaves, unless something has come before it."""
+        if self.state == CLOSED:
+            return
+        if self._unsent:
+            if self._queue is not None:
+                found = look(self._queue)
+                if found:
+                    self._preceded(found == SPOKE)
+                    return
+            self._unsent = False
+        self.transport.write(data)
+
+    def _preceded(self, spoke: bool) -> None:
+        """The endpoint has ended, or has said something, before the request left: whatever it is, it answers nothing."""
+        self.faulty = self.faulty or spoke
+        self._fail(Failure.STALE, "")
 
     def write_tunnel(self, data: bytes) -> None:
         """Write opaque bytes after a 101."""
@@ -177,6 +215,8 @@ class UpstreamConnection:
             transport.abort()
             return
         transport.set_write_buffer_limits(self._high_water)
+        if not isinstance(transport, TlsTransport):  # There, what waits may be TLS's own: tickets, key updates.
+            self._queue = receive_queue(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -187,7 +227,10 @@ class UpstreamConnection:
     def data_received(self, data: bytes) -> None:
         state = self.state
         if state == AWAIT_HEAD:
-            self._receive_head(data)
+            if self._unsent:
+                self._preceded(not data.startswith(LATE_408))
+            else:
+                self._receive_head(data)
         elif state == BODY:
             self._receive_body(data, 0)
         elif state == TUNNEL:
@@ -195,13 +238,15 @@ class UpstreamConnection:
                 self.handler.on_tunnel(data)
         else:
             # Nobody asked: an idle connection that speaks (a late 408, or an attack) is of no use to anybody.
+            self.faulty = self.faulty or not data.startswith(LATE_408)
             self.close()
 
     def eof_received(self) -> bool:
         if self.state == TUNNEL:
-            if self.handler is not None:
+            self._eof = True
+            if self.handler is not None and not self._finished:
                 self.handler.on_tunnel_end()
-            return True
+            return not self._finished
         self._lost(None)
         return False
 
@@ -209,7 +254,10 @@ class UpstreamConnection:
         if self.state == TUNNEL and self.handler is not None:
             self.state = CLOSED
             handler, self.handler = self.handler, None
-            handler.on_upstream_failed(self, Failure.TRUNCATED, str(exc or "closed"))
+            if self._finished and exc is None:
+                handler.on_tunnel_over(self)
+            else:
+                handler.on_upstream_failed(self, Failure.TRUNCATED, str(exc or "closed"))
         elif exc is not None and self.state in (AWAIT_HEAD, BODY) and not isinstance(self.transport, TlsTransport):
             # A write met a reset: what the endpoint said before it, an early answer perhaps, is still to be read.
             left = read_left(self.transport)
@@ -232,6 +280,9 @@ class UpstreamConnection:
     def _receive_head(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
+        elif self.requests == 1 and self._queue is not None and not anything_acknowledged(self.transport):
+            self._fail(Failure.BAD_RESPONSE, "answered before the request arrived")
+            return
         start = 0
         while True:
             try:
@@ -285,7 +336,7 @@ class UpstreamConnection:
             have = len(data) - start
             if have >= length:
                 if have > length:
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                 self._ended()
                 handler.on_response(self, head, data[start : start + length], True)
                 return
@@ -294,7 +345,7 @@ class UpstreamConnection:
             handler.on_response(self, head, data[start:] if have else b"", False)
         elif framing == NO_BODY:
             if len(data) > start:
-                self._poisoned = True
+                self._poisoned = self.faulty = True
             self._ended()
             handler.on_response(self, head, b"", True)
         elif framing == CHUNKED:
@@ -309,7 +360,7 @@ class UpstreamConnection:
                 return
             if decoder.done:
                 if consumed < len(data):
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                 self._ended()
                 handler.on_response(self, head, payload, True)
                 return
@@ -332,7 +383,7 @@ class UpstreamConnection:
             left = self._left
             if have >= left:
                 if have > left:
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                     data = data[:left]
                 self._ended()
                 handler.on_response_body(self, data, True)
@@ -351,7 +402,7 @@ class UpstreamConnection:
                 return
             if decoder.done:
                 if consumed < len(data):
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                 self._ended()
                 handler.on_response_body(self, payload, True)
             elif payload:
@@ -400,9 +451,17 @@ class UpstreamConnection:
                 self.transport.abort()
 
     def finish_tunnel(self) -> None:
-        """No more bytes will come from the client."""
-        if self.state == TUNNEL and self.transport.can_write_eof():
-            self._outbox.flush()
+        """No more bytes will come from the client: say so, and close once the endpoint has ended too.
+
+        TLS has no half-close that peers agree on; there, one end is the end of both directions.
+        """
+        if self.state != TUNNEL:
+            return
+        self._finished = True
+        self._outbox.flush()
+        if self._eof or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
             self.transport.write_eof()
 
     def _lost(self, exc: Exception | None) -> None:
@@ -417,7 +476,7 @@ class UpstreamConnection:
         self._poisoned = True
         if handler is not None:
             if state == AWAIT_HEAD:
-                failure = Failure.CLOSED if silent else Failure.BAD_RESPONSE
+                failure = (Failure.STALE if self._unsent else Failure.CLOSED) if silent else Failure.BAD_RESPONSE
                 handler.on_upstream_failed(self, failure, str(exc or "closed"))
             elif state == BODY:
                 until_close = head is not None and head.framing not in (LENGTH, CHUNKED, NO_BODY)
@@ -429,6 +488,8 @@ class UpstreamConnection:
             self.transport.abort()
 
     def _fail(self, failure: Failure, detail: str) -> None:
+        if failure is not Failure.STALE:
+            self.faulty = True
         handler = self.handler
         self.close()
         if handler is not None:
