@@ -67,7 +67,7 @@ class Installation:
                 self.config = merged(merged(self.shipped, SOONER), config)
                 manifest["data"]["ingressd.yaml"] = _written(self.config)
             elif manifest["kind"] == "Deployment":
-                manifest["spec"]["replicas"] = self.replicas
+                manifest["spec"] |= {"replicas": self.replicas, "minReadySeconds": 0}
                 container = manifest["spec"]["template"]["spec"]["containers"][0]
                 container["lifecycle"]["preStop"]["sleep"]["seconds"] = 1
             self.api.apply(manifest)
