@@ -1,8 +1,7 @@
 """One HTTP/1.1 connection to an endpoint: writes requests, reads responses, knows when it may be used again.
 
 A connection that saw any framing fault or one surplus byte is never used again (RFC 9112 section 9.2: a client that
-receives data it did not ask for must not take it for the answer to a later request). Nor is what was there before the
-request left an answer to it: the receive queue is looked at right before the request is written.
+receives data it did not ask for must not take it for the answer to a later request).
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from ingressd.protocol.h1 import (
 )
 from ingressd.proxy.drain.linger import read_left
 from ingressd.proxy.tls.transport import TlsTransport
-from ingressd.proxy.upstream.evidence import SPOKE, anything_acknowledged, look, receive_queue
 from ingressd.proxy.upstream.failure import Failure
 from ingressd.proxy.upstream.outbox import Outbox
 
@@ -36,8 +34,6 @@ MAX_INTERIM_RESPONSES: Final = 64
 """A flood of 1xx is a fault of the upstream, not something to relay without end."""
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-LATE_408: Final = (b"HTTP/1.1 408", b"HTTP/1.0 408")
-"""How servers tell an idle connection that they close it (RFC 9110 section 15.5.9)."""
 
 
 class ResponseHandler:
@@ -103,12 +99,9 @@ class UpstreamConnection:
         "_method",
         "_outbox",
         "_poisoned",
-        "_queue",
         "_reading_paused",
         "_request_ended",
         "_scanned",
-        "_unsent",
-        "faulty",
         "handler",
         "idle_since_s",
         "on_lost",
@@ -152,10 +145,6 @@ class UpstreamConnection:
         self._decoder: ChunkedDecoder | None = None
         self._head: ResponseHead | None = None
         self._poisoned = False
-        self._queue: Any = None
-        self._unsent = False
-        self.faulty = False
-        """It broke the framing or said what nobody asked for: its endpoint may do so on other connections, too."""
         self._request_ended = True
         self._reading_paused = False
         self._interims = 0
@@ -175,8 +164,7 @@ class UpstreamConnection:
         self._method = method
         self._request_ended = end
         self._interims = 0
-        self._unsent = True
-        self._outbox.write(self, message)
+        self._outbox.write(self.transport, message)
 
     def send_body(self, data: bytes, end: bool) -> None:
         """Write more of the request's body, already framed."""
@@ -184,24 +172,6 @@ class UpstreamConnection:
             self._request_ended = True
         if data and self.state != CLOSED:
             self._outbox.write(self.transport, data)
-
-    def write(self, data: bytes) -> None:
-        """From the outbox, at the end of the turn: the request leaves, unless something has come before it."""
-        if self.state == CLOSED:
-            return
-        if self._unsent:
-            if self._queue is not None:
-                found = look(self._queue)
-                if found:
-                    self._preceded(found == SPOKE)
-                    return
-            self._unsent = False
-        self.transport.write(data)
-
-    def _preceded(self, spoke: bool) -> None:
-        """The endpoint has ended, or has said something, before the request left: whatever it is, it answers nothing."""
-        self.faulty = self.faulty or spoke
-        self._fail(Failure.STALE, "")
 
     def write_tunnel(self, data: bytes) -> None:
         """Write opaque bytes after a 101."""
@@ -215,8 +185,6 @@ class UpstreamConnection:
             transport.abort()
             return
         transport.set_write_buffer_limits(self._high_water)
-        if not isinstance(transport, TlsTransport):  # There, what waits may be TLS's own: tickets, key updates.
-            self._queue = receive_queue(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -227,10 +195,7 @@ class UpstreamConnection:
     def data_received(self, data: bytes) -> None:
         state = self.state
         if state == AWAIT_HEAD:
-            if self._unsent:
-                self._preceded(not data.startswith(LATE_408))
-            else:
-                self._receive_head(data)
+            self._receive_head(data)
         elif state == BODY:
             self._receive_body(data, 0)
         elif state == TUNNEL:
@@ -238,7 +203,6 @@ class UpstreamConnection:
                 self.handler.on_tunnel(data)
         else:
             # Nobody asked: an idle connection that speaks (a late 408, or an attack) is of no use to anybody.
-            self.faulty = self.faulty or not data.startswith(LATE_408)
             self.close()
 
     def eof_received(self) -> bool:
@@ -280,9 +244,6 @@ class UpstreamConnection:
     def _receive_head(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
-        elif self.requests == 1 and self._queue is not None and not anything_acknowledged(self.transport):
-            self._fail(Failure.BAD_RESPONSE, "answered before the request arrived")
-            return
         start = 0
         while True:
             try:
@@ -336,7 +297,7 @@ class UpstreamConnection:
             have = len(data) - start
             if have >= length:
                 if have > length:
-                    self._poisoned = self.faulty = True
+                    self._poisoned = True
                 self._ended()
                 handler.on_response(self, head, data[start : start + length], True)
                 return
@@ -345,7 +306,7 @@ class UpstreamConnection:
             handler.on_response(self, head, data[start:] if have else b"", False)
         elif framing == NO_BODY:
             if len(data) > start:
-                self._poisoned = self.faulty = True
+                self._poisoned = True
             self._ended()
             handler.on_response(self, head, b"", True)
         elif framing == CHUNKED:
@@ -360,7 +321,7 @@ class UpstreamConnection:
                 return
             if decoder.done:
                 if consumed < len(data):
-                    self._poisoned = self.faulty = True
+                    self._poisoned = True
                 self._ended()
                 handler.on_response(self, head, payload, True)
                 return
@@ -383,7 +344,7 @@ class UpstreamConnection:
             left = self._left
             if have >= left:
                 if have > left:
-                    self._poisoned = self.faulty = True
+                    self._poisoned = True
                     data = data[:left]
                 self._ended()
                 handler.on_response_body(self, data, True)
@@ -402,7 +363,7 @@ class UpstreamConnection:
                 return
             if decoder.done:
                 if consumed < len(data):
-                    self._poisoned = self.faulty = True
+                    self._poisoned = True
                 self._ended()
                 handler.on_response_body(self, payload, True)
             elif payload:
@@ -476,7 +437,7 @@ class UpstreamConnection:
         self._poisoned = True
         if handler is not None:
             if state == AWAIT_HEAD:
-                failure = (Failure.STALE if self._unsent else Failure.CLOSED) if silent else Failure.BAD_RESPONSE
+                failure = Failure.CLOSED if silent else Failure.BAD_RESPONSE
                 handler.on_upstream_failed(self, failure, str(exc or "closed"))
             elif state == BODY:
                 until_close = head is not None and head.framing not in (LENGTH, CHUNKED, NO_BODY)
@@ -488,8 +449,6 @@ class UpstreamConnection:
             self.transport.abort()
 
     def _fail(self, failure: Failure, detail: str) -> None:
-        if failure is not Failure.STALE:
-            self.faulty = True
         handler = self.handler
         self.close()
         if handler is not None:
