@@ -26,6 +26,7 @@ SERVICES, PODS, SECRETS, NODES, EVENTS = "v1/services", "v1/pods", "v1/secrets",
 NAMESPACES, CONFIG_MAPS, SERVICE_ACCOUNTS = "v1/namespaces", "v1/configmaps", "v1/serviceaccounts"
 SLICES = "discovery.k8s.io/v1/endpointslices"
 DEPLOYMENTS = "apps/v1/deployments"
+WEBHOOKS = "admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 LEASES = "coordination.k8s.io/v1/leases"
 """Resources as group, version and plural."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,9 @@ import yaml
 from stage.ports import Address
 
 from kube import build
-from kube.api import CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, Object, is_ready
+from kube.api import CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, WEBHOOKS, Object, is_ready, path_of
 from kube.cluster import Cluster
+from kube.pki import Authority
 from kube.process_pod import ProcessRunner
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -49,13 +51,21 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-class Installation:
-    """The shipped Deployment, RBAC, Service and IngressClass. One can be in a cluster."""
+ADMISSION_SECRET, ADMISSION_NAME = "ingressd-admission", "ingressd-admission.ingressd.svc"
 
-    def __init__(self, cluster: Cluster, *, folder: str = "overlays/deployment", replicas: int = 2) -> None:
+
+class Installation:
+    """The shipped Deployment with RBAC, Service, IngressClass and admission webhook. One can be in a cluster.
+
+    Left out are kinds that others bring to a cluster; what cert-manager would do for the webhook, we do.
+    """
+
+    def __init__(self, cluster: Cluster, *, folder: str = "overlays/full", replicas: int = 2) -> None:
         self.cluster, self.api = cluster, cluster.api
         self.replicas = replicas
-        self.objects = render(folder)
+        foreign = ("monitoring.coreos.com/", "cert-manager.io/")
+        self.objects = [one for one in render(folder) if not one["apiVersion"].startswith(foreign)]
+        self._authority = Authority.new("admission")
         self.shipped: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
 
@@ -66,6 +76,9 @@ class Installation:
                 self.shipped = yaml.safe_load(manifest["data"]["ingressd.yaml"])
                 self.config = merged(merged(self.shipped, SOONER), config)
                 manifest["data"]["ingressd.yaml"] = _written(self.config)
+            elif manifest["kind"] == "ValidatingWebhookConfiguration":
+                self._issue_admission_certificate()
+                manifest["webhooks"][0]["clientConfig"]["caBundle"] = _base64(self._authority.pem)
             elif manifest["kind"] == "Deployment":
                 manifest["spec"] |= {"replicas": self.replicas, "minReadySeconds": 0}
                 container = manifest["spec"]["template"]["spec"]["containers"][0]
@@ -73,6 +86,15 @@ class Installation:
             self.api.apply(manifest)
         self.wait_ready()
         self.api.wait(lambda: self.addresses, "addresses of the load balancer")
+
+    def _issue_admission_certificate(self) -> None:
+        """The Secret that cert-manager would make."""
+        pair = self._authority.issue(ADMISSION_NAME, dns=(ADMISSION_NAME,))
+        data = {"tls.crt": _base64(pair.cert), "tls.key": _base64(pair.key)}
+        metadata = {"name": ADMISSION_SECRET, "namespace": NAMESPACE}
+        self.api.apply(
+            {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
+        )
 
     def wait_ready(self, *, within_s: float = 60.0) -> None:
         """Wait until every replica, and no other, is Ready."""
@@ -146,6 +168,17 @@ class Installation:
         for runner in self.runners():
             self.cluster.do(runner.refresh_volumes())
 
+    def rotate_admission_certificate(self) -> None:
+        """A new authority, a new certificate: in the Secret, in the pods, in the webhook's configuration."""
+        self._authority = Authority.new("admission")
+        self._issue_admission_certificate()
+        for runner in self.runners():
+            self.cluster.do(runner.refresh_volumes())
+        bundle = _base64(self._authority.pem)
+        change = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]
+        path = path_of(WEBHOOKS, name=NAME)
+        self.api.request("PATCH", path, body=change, content_type="application/json-patch+json")
+
     def restart(self) -> None:
         """`kubectl rollout restart`."""
         stamp = str(self.api.get(DEPLOYMENTS, NAME, NAMESPACE)["metadata"]["generation"])
@@ -158,6 +191,10 @@ class Installation:
         self.replicas = replicas
         self.api.patch(DEPLOYMENTS, NAME, NAMESPACE, change={"spec": {"replicas": replicas}})
         self.wait_ready()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _written(config: Mapping[str, Any]) -> str:
