@@ -56,7 +56,7 @@ def read_config(report: Report, values: dict[str, Any], *, workers: int) -> Conf
         workers=top.integer("workers", workers, least=1, most=1024),
         listeners=_listeners(top),
         admin=_admin(top.section("admin")),
-        admission=None if top.get("admission") is None else _admission(top.section("admission")),
+        admission=None if top.get("admission") is None else _admission(top.section("admission", entry=("admission",))),
         access_log=_access_log(top.section("accessLog")),
         log=_log(top.section("log")),
         settings=_texts(top, "settings"),
@@ -101,13 +101,13 @@ def _admin(section: Section) -> AdminConfig:
     return AdminConfig(host, port)
 
 
-def _admission(section: Section) -> AdmissionConfig:
+def _admission(section: Section) -> AdmissionConfig | None:
     section.known("address", "certFile", "keyFile")
     if section.get("address") is None:
         section.wrong((), "'address' is missing")
     host, port = section.ip_and_port("address", default=("", 0))
     cert_file, key_file = section.file_path("certFile", required=True), section.file_path("keyFile", required=True)
-    return AdmissionConfig(host, port, cert_file, key_file)
+    return AdmissionConfig(host, port, cert_file, key_file) if section.ok else None
 
 
 def _access_log(section: Section) -> AccessLogConfig:

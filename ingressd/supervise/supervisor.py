@@ -17,6 +17,7 @@ from ingressd.observe import operational_log
 from ingressd.observe.shared_table import APPLYING, APPLYING_UNIT, HEARTBEAT_MS, MAX_WORKERS, SharedTable
 from ingressd.supervise.backoff import GREATEST_S, Backoff
 from ingressd.supervise.child import Child
+from ingressd.supervise.lent import LentSocket
 from ingressd.supervise.pulse import read_process_state
 from ingressd.supervise.sockets import Changes, Listeners, address, open_listener
 
@@ -51,6 +52,7 @@ class Supervisor:
         self._table = SharedTable.create(1)
         self._listeners = Listeners()
         self._admin: socket.socket | None = None
+        self._admission = LentSocket()
         self._configured = False
         self._served = False  # From the first list of listeners on; only then may all of them fail.
         self._controller_failures = 0
@@ -281,6 +283,8 @@ class Supervisor:
         elif order.op == orders.LISTENERS:
             if self._drain_from_s is None:
                 self._announce(self._listeners.want(order.listeners))
+        elif order.op == orders.WEBHOOK:
+            self._lend(self._admission.want(order))
         elif order.op == orders.POLICY and self._drain_from_s is None:
             self._grace_s, self._timeout_s = order.grace_s, order.timeout_s
             level, form = self._log_configured
@@ -316,6 +320,11 @@ class Supervisor:
         for name, reason in self._listeners.failed.items():
             controller.tell(Order(orders.BOUND, name=name, detail=reason))
 
+    def _lend(self, answer: tuple[Order, socket.socket | None] | None) -> None:
+        controller = self._children.get(CONTROLLER)
+        if answer is not None and controller is not None:
+            controller.tell(*answer)
+
     def _announce(self, changes: Changes) -> None:
         """Tell everybody what became of the listeners."""
         for index in self._workers():
@@ -350,9 +359,12 @@ class Supervisor:
             if reason is not None:
                 log.error("%s hangs: %s; it is killed", child, reason)
                 self._kill(child, reason)
-        if self._listeners.failed and now_s >= self._bind_again_at_s and self._drain_from_s is None:
+        if now_s >= self._bind_again_at_s and self._drain_from_s is None:
             self._bind_again_at_s = now_s + RETRY_BIND_S
-            self._announce(self._listeners.retry())
+            if self._listeners.failed:
+                self._announce(self._listeners.retry())
+            if self._admission.failed:
+                self._lend(self._admission.retry())
 
     def _kill(self, child: Child, reason: str) -> None:
         child.killed_because = reason
@@ -407,4 +419,5 @@ class Supervisor:
         self._listeners.close()
         if self._admin is not None:
             self._admin.close()
+        self._admission.close()
         self._table.close()

@@ -16,6 +16,24 @@ def admission(text):
 FILE = "admission: {address: '127.0.0.1:9443', certFile: tls.crt, keyFile: /keys/tls.key}\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        ("{address: ':9443', keyFile: b}", "admission", "'certFile' is missing"),
+        ("{certFile: a, keyFile: b}", "admission", "'address' is missing"),
+        ("{address: 'here:9443', certFile: a, keyFile: b}", "admission.address", "expected an IP address and a port"),
+        ("{address: ':9443', certFile: a, keyFile: b, ca: c}", "admission.ca", "unknown key"),
+        ("on", "admission", "expected a mapping"),
+    ],
+)
+def test_a_mistake_leaves_out_the_webhook_and_nothing_else(text, path, message):
+    loaded = parse_config(f"admission: {text}\n".encode(), path="/c.yaml", environ={}, flags={}, workers=1)
+    assert loaded.config.admission is None
+    problem = next(one for one in loaded.problems if one.path == path)
+    assert (problem.entry, problem.severity, problem.line) == ("admission", "error", 1)
+    assert message in problem.message
+
+
 def test_unset_is_none():
     assert admission("admission: null\n") is None
     assert admission("flags: {validating-webhook: ''}\n") is None

@@ -124,12 +124,6 @@ def test_an_empty_file_has_the_defaults():
         ("kubernetes: {inClustr: true}\n", "kubernetes.inClustr: unknown key; did you mean 'inCluster'?"),
         ("kubernetes: {inCluster: true, namespaces: [a, B_]}\n", "kubernetes.namespaces[1]: 'B_' is no namespace"),
         ("kubernetes: {inCluster: true, labelSelector: 'a in b'}\n", "kubernetes.labelSelector: expected a label"),
-        ("admission: {address: ':9443'}\n", "1:1: error: admission: 'certFile' is missing"),
-        ("admission: {certFile: a, keyFile: b}\n", "1:1: error: admission: 'address' is missing"),
-        (
-            "admission: {address: 'here:9443', certFile: a, keyFile: b}\n",
-            "1:13: error: admission.address: expected an IP",
-        ),
         ("listenerPorts: {http: 80}\n", "listenerPorts.http: expected a port"),
         ("settings: [a]\n", "settings: expected a mapping, got a list"),
         ("- a\n", "1:1: error: expected a mapping"),

@@ -51,6 +51,7 @@ _ENTRIES: Final = {
     "upstreams": "StaticUpstream",
     "tls": "StaticTls",
     "listeners": "StaticListener",
+    "admission": "StaticAdmission",
 }
 
 

@@ -74,6 +74,15 @@ class StaticTls(msgspec.Struct, frozen=True):
     key_pem: PrivateBytes
 
 
+class StaticAdmission(msgspec.Struct, frozen=True):
+    """`admission`, or the flags in its place, the files read. Key: the name "admission"."""
+
+    host: str
+    port: int
+    cert_pem: bytes
+    key_pem: PrivateBytes
+
+
 class ProcessSettings(msgspec.Struct, frozen=True):
     """Everything process-wide but `flags`. Key: the name "settings".
 
@@ -112,7 +121,16 @@ class NodeAddresses(msgspec.Struct, frozen=True):
     nodes: tuple[NodeAddress, ...] | None = None
 
 
-StaticObject = StaticListener | StaticRoute | StaticUpstream | StaticTls | ProcessSettings | Flags | NodeAddresses
+StaticObject = (
+    StaticListener
+    | StaticRoute
+    | StaticUpstream
+    | StaticTls
+    | StaticAdmission
+    | ProcessSettings
+    | Flags
+    | NodeAddresses
+)
 
 
 def static_route_name(*, host: str, path: str, path_type: PathType) -> str:

@@ -10,6 +10,7 @@ from ingressd.control.objects.event import AnyObject, ObjectKey, Position
 from ingressd.control.objects.static import (
     Flags,
     ProcessSettings,
+    StaticAdmission,
     StaticEndpoint,
     StaticListener,
     StaticRoute,
@@ -21,7 +22,15 @@ from ingressd.control.objects.static import (
 from ingressd.control.sources.locate import locate_field
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.secret import PrivateBytes
-from ingressd.settings.config import Config, ConfigProblem, TlsConfig, UpstreamConfig, UpstreamTlsConfig
+from ingressd.settings.admission import admission_of
+from ingressd.settings.config import (
+    AdmissionConfig,
+    Config,
+    ConfigProblem,
+    TlsConfig,
+    UpstreamConfig,
+    UpstreamTlsConfig,
+)
 from ingressd.settings.yaml_reader import KeyPath
 
 Placed = tuple[AnyObject, Position]
@@ -31,6 +40,7 @@ KIND_OF_ENTRY: Final = {
     "routes": "StaticRoute",
     "upstreams": "StaticUpstream",
     "tls": "StaticTls",
+    "admission": "StaticAdmission",
 }
 
 
@@ -57,6 +67,13 @@ def static_objects(config: Config, *, read: Read, answers: Mapping[str, tuple[st
     entries = _Entries(config.path, read)
     entries.add("ProcessSettings", "settings", path=("settings",), value=_settings(config))
     entries.add("Flags", "flags", path=("flags",), value=Flags(config.flags))
+    admission = admission_of(config)
+    if admission is not None:
+        path: KeyPath = ("admission",) if config.admission is not None else ("flags",)
+        try:
+            entries.add("StaticAdmission", "admission", path=path, value=_admission(admission, read))
+        except _UnreadableError as exc:
+            entries.refuse("StaticAdmission", "admission", path=path, why=exc)
     for index, listener in enumerate(config.listeners):
         static = StaticListener(listener.name, listener.host, listener.port, listener.protocol)
         entries.add("StaticListener", listener.name, path=("listeners", index), value=static)
@@ -65,7 +82,7 @@ def static_objects(config: Config, *, read: Read, answers: Mapping[str, tuple[st
         entry = StaticRoute(route.host, route.path, route.path_type, route.upstream)
         entries.add("StaticRoute", name, path=("routes", route.index), value=entry)
     for upstream in config.upstreams:
-        path: KeyPath = ("upstreams", upstream.name)
+        path = ("upstreams", upstream.name)
         try:
             entries.add("StaticUpstream", upstream.name, path=path, value=_upstream(upstream, read, answers=answers))
         except _UnreadableError as exc:
@@ -82,6 +99,9 @@ def static_objects(config: Config, *, read: Read, answers: Mapping[str, tuple[st
 def watched_files(config: Config) -> list[str]:
     """The files that entries name: certificates, keys, authorities."""
     files = [file for entry in config.tls for file in (entry.cert_file, entry.key_file)]
+    admission = admission_of(config)
+    if admission is not None:
+        files += [file for file in (admission.cert_file, admission.key_file) if file]
     for upstream in config.upstreams:
         if upstream.tls is not None:
             files += [file for file in (upstream.tls.ca_file, upstream.tls.cert_file, upstream.tls.key_file) if file]
@@ -155,6 +175,16 @@ def _upstream(upstream: UpstreamConfig, read: Read, *, answers: Mapping[str, tup
 def _tls(tls: TlsConfig, read: Read) -> StaticTls:
     cert = _file(read, tls.cert_file, "certFile")
     return StaticTls(tls.name, tls.hosts, cert, PrivateBytes(_file(read, tls.key_file, "keyFile")))
+
+
+def _admission(admission: AdmissionConfig, read: Read) -> StaticAdmission:
+    for file, field in ((admission.cert_file, "certFile"), (admission.key_file, "keyFile")):
+        if not file:
+            raise _UnreadableError(field, "the flag validating-webhook needs a certificate and a key, and has none")
+    cert = _file(read, admission.cert_file, "certFile")
+    return StaticAdmission(
+        admission.host, admission.port, cert, PrivateBytes(_file(read, admission.key_file, "keyFile"))
+    )
 
 
 def _upstream_tls(tls: UpstreamTlsConfig, read: Read) -> StaticUpstreamTls:

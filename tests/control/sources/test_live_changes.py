@@ -264,6 +264,71 @@ def test_certificates_are_read_and_swapped_together(tmp_path, watch):
     watch(scenario)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "admission: {address: '127.0.0.1:9443', certFile: a.crt, keyFile: a.key}\n",
+        "flags: {validating-webhook: '127.0.0.1:9443', validating-webhook-certificate: a.crt, "
+        "validating-webhook-key: a.key}\n",
+    ],
+)
+def test_the_webhooks_certificate_is_swapped_together_and_its_address_changes(tmp_path, watch, form):
+    config, cert, key = tmp_path / "config.yaml", tmp_path / "a.crt", tmp_path / "a.key"
+    config.write_text(form)
+    cert.write_text("cert 1")
+    key.write_text("key 1")
+
+    async def scenario(watched):
+        name = ObjectKey("StaticAdmission", "", "admission")
+        assert (watched.objects[name].port, watched.objects[name].cert_pem) == (9443, b"cert 1")
+        replace(cert, "cert 2")
+        replace(key, "key 2")
+        await watched.next()
+        assert (watched.objects[name].cert_pem, watched.objects[name].key_pem.reveal()) == (b"cert 2", b"key 2")
+        key.unlink()
+        await watched.next()
+        assert watched.objects[name].key_pem.reveal() == b"key 2"
+        assert f"(admission) keyFile: {key} cannot be read" in watched.said()
+        key.write_text("key 2")
+        await watched.next()
+        assert watched.problems == ()
+        replace(config, form.replace("9443", "9444"))
+        await watched.next()
+        assert watched.objects[name].port == 9444
+        replace(config, "{}\n")
+        await watched.next()
+        assert name not in watched.objects
+
+    watch(scenario)
+
+
+def test_a_webhook_by_flag_without_a_certificate_is_said(tmp_path, watch):
+    (tmp_path / "config.yaml").write_text("flags: {validating-webhook: ':9443'}\n")
+
+    async def scenario(watched):
+        assert ObjectKey("StaticAdmission", "", "admission") not in watched.objects
+        assert "needs a certificate and a key" in watched.said()
+
+    watch(scenario)
+
+
+def test_a_broken_admission_section_keeps_the_webhook_and_the_others_change(tmp_path, watch):
+    config = tmp_path / "config.yaml"
+    good = "admission: {address: '127.0.0.1:9443', certFile: a.crt, keyFile: a.key}\n"
+    config.write_text(good)
+    (tmp_path / "a.crt").write_text("cert")
+    (tmp_path / "a.key").write_text("key")
+
+    async def scenario(watched):
+        replace(config, LISTENER + good.replace("127.0.0.1", "here"))
+        await watched.next()
+        assert watched.objects[ObjectKey("StaticAdmission", "", "admission")].host == "127.0.0.1"
+        assert ObjectKey("StaticListener", "", "http") in watched.objects
+        assert "expected an IP address" in watched.said()
+
+    watch(scenario)
+
+
 def test_what_only_a_restart_changes_is_said(tmp_path, watch):
     config = tmp_path / "config.yaml"
 
