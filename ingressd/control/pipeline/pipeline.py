@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from ingressd.control.objects.event import ObjectKey
+from ingressd.control.pipeline.held import Held
 from ingressd.control.pipeline.places import Places
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
-from ingressd.control.sources.batch import SourceBatch
+from ingressd.control.sources.batch import CLUSTER, SourceBatch
 from ingressd.control.store.store import Store
 from ingressd.control.translate.translation import Translation
 from ingressd.control.translate.translator import Translator
@@ -28,6 +29,8 @@ PAUSE_S: Final = 0.002
 """While changes come in quick succession, one waits for the next so long …"""
 LONGEST_PAUSE_S: Final = 0.025
 """… and the first of them no longer than this."""
+HOLD_S: Final = 0.1
+"""How long a change waits for a Secret that nothing looked at before, so that its hosts do not start without it."""
 TICK_S: Final = 0.25
 UNSERVED: Final = 50
 """How many changes wait apart for their acknowledgement; more go together."""
@@ -62,7 +65,8 @@ class Pipeline:
     """Owns store and translator. `batches` is the sink of all sources; `tell` sends an order to the supervisor.
 
     `own` are units that no object brings (the self-signed certificate), by key: they go out with the first version.
-    `served` hears of every change that all workers serve.
+    `served` hears of every change that all workers serve. `want` tells the cluster's source which Secrets and
+    ConfigMaps are looked at, and answers whether it has told of them all; if not, a batch that is `complete` follows.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Pipeline:
         spans: Spans,
         own: Mapping[str, Unit],
         served: Callable[[Served], None] = lambda _: None,
+        want: Callable[[frozenset[ObjectKey]], bool] = lambda _: True,
     ) -> None:
         self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
         self.store = Store()
@@ -90,6 +95,11 @@ class Pipeline:
         self._spans = spans
         self._own = own
         self._incomplete = set(sources)
+        self._unlisted = set(self._incomplete)
+        self._want = want
+        self._wanted: frozenset[ObjectKey] | None = None
+        self._held = Held()
+        self._hold_until_s = 0.0
         self._changed: set[ObjectKey] = set()
         self._from_scratch = True
         self._published_at_s = 0.0
@@ -107,8 +117,13 @@ class Pipeline:
             self.take(await self._gather())
 
     async def _gather(self) -> list[SourceBatch]:
-        """The next batch, and what follows it closely when changes come in quick succession."""
-        batches = [await self.batches.get()]
+        """The next batch, and what follows it closely when changes come in quick succession; none when what is held
+        has waited long enough."""
+        left_s = self._hold_until_s - self._clock() if self._held and self.publisher.fleet.version else None
+        try:
+            batches = [await asyncio.wait_for(self.batches.get(), left_s)]
+        except TimeoutError:
+            return []
         began_s = self._clock()
         if began_s - self._published_at_s >= REST_S or _is_urgent(batches[0]):
             return batches
@@ -127,28 +142,47 @@ class Pipeline:
             self.board.put({"workers": self.publisher.problems()})
 
     def take(self, batches: Iterable[SourceBatch]) -> None:
-        """Apply batches as one change: store, translate, publish. Nothing goes out before every source is complete."""
+        """Apply batches as one change: store, translate, publish.
+
+        Nothing is translated before every source has `listed`, and nothing goes out before every one is `complete`.
+        """
         began_s = self._clock()
         for batch in batches:
             self._changed |= self.store.apply(batch.events)
             if batch.complete:
                 self._incomplete.discard(batch.source)
+            if batch.complete or batch.listed:
+                self._unlisted.discard(batch.source)
             self.board.put({batch.source: batch.problems})
-        if self._incomplete or not (self._changed or self._from_scratch):
-            return
+        if not self._unlisted and (self._changed or self._from_scratch):
+            self._translate(began_s)
+        if self._held and not self._must_wait():
+            self._publish(*self._held.take())
+
+    def _translate(self, began_s: float) -> None:
         changed = None if self._from_scratch else frozenset(self._changed)
         translation = self._translator.translate(self.store.snapshot(), changed)
         self.store.accept(translation.accepted)
         because = frozenset(self._changed)
         self._from_scratch = False
         self._changed = set()
-        translated_s = self._clock()
-        self._spans.translated(translated_s - began_s)
-        self._publish(translation, because)
-        self._published_at_s = self._clock()
-        self._spans.published(self._published_at_s - translated_s)
+        now_s = self._clock()
+        self._spans.translated(now_s - began_s)
+        if not self._held:
+            self._hold_until_s = now_s + HOLD_S
+        self._held.add(translation, because)
+        if translation.wanted is not self._wanted:
+            self._wanted = translation.wanted
+            (self._incomplete.discard if self._want(translation.wanted) else self._incomplete.add)(CLUSTER)
+
+    def _must_wait(self) -> bool:
+        """Whether what is held waits for a source. The first snapshot waits for ever, a change only so long."""
+        if self._incomplete and self.publisher.fleet.version and self._clock() >= self._hold_until_s:
+            self._incomplete.clear()
+        return bool(self._incomplete)
 
     def _publish(self, translation: Translation, because: frozenset[ObjectKey]) -> None:
+        began_s = self._clock()
         publisher = self.publisher
         self._order_sockets(translation)
         before = publisher.fleet.version
@@ -174,6 +208,8 @@ class Pipeline:
             {"translate": self._places.add(translation.problems), "workers": publisher.problems()},
         )
         self.acknowledged(publisher.fleet.acknowledged_by_all())
+        self._published_at_s = self._clock()
+        self._spans.published(self._published_at_s - began_s)
 
     def _order_sockets(self, translation: Translation) -> None:
         """Tell the supervisor which sockets and which drain the new snapshot asks for, before workers hear of it."""

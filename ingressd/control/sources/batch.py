@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ingressd.control.objects.event import ObjectEvent, Position
 from ingressd.model.problem import Problem
 from ingressd.settings.config import Config
+
+LOCAL: Final = "local"
+CLUSTER: Final = "cluster"
+"""The names of the two sources that there are."""
 
 
 class SourceBatch(NamedTuple):
     """Events that belong together: they are applied as one change.
 
     `complete` says that everything the source can see has been yielded at least once, this batch included; nothing is
-    published before every source has said so. `problems` is all that the source has to say at this moment: it replaces
+    published before every source has said so. `listed` says it of everything but the Secrets and ConfigMaps that
+    translation has yet to ask for by name. `problems` is all that the source has to say at this moment: it replaces
     what it said before. `config` is the configuration in force when it changed with this batch, else None.
     """
 
@@ -22,6 +27,7 @@ class SourceBatch(NamedTuple):
     complete: bool = True
     problems: tuple[Problem, ...] = ()
     config: Config | None = None
+    listed: bool = False
 
 
 class Sink(Protocol):

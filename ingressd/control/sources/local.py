@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ingressd.control.objects.event import ObjectEvent, Position
-from ingressd.control.sources.batch import Sink, SourceBatch
+from ingressd.control.sources.batch import LOCAL, Sink, SourceBatch
 from ingressd.control.sources.locate import locate_field
 from ingressd.control.sources.manifests import ManifestReader
 from ingressd.control.sources.names import Names
@@ -170,7 +170,7 @@ class LocalSource:
         if first:
             self._problems = problems
         changed = self.config if first or self.config != old_config else None
-        return SourceBatch("local", reading.events, True, problems, changed)
+        return SourceBatch(LOCAL, reading.events, True, problems, changed)
 
     def _read(self, answers: Mapping[str, tuple[str, ...]]) -> _Reading:
         """Read until nothing moves meanwhile, so that files of one change are not read half before and half after."""
@@ -232,16 +232,16 @@ def read_config(config_path: str, *, environ: Mapping[str, str], flags: Mapping[
     loaded = load_config(config_path, environ=environ, flags=flags)
     if loaded.config is None:
         world = build_world(loaded, Config(), before=World({}), manifests=ManifestReader(), answers=None)
-        return SourceBatch("local", (), True, world.problems, None)
+        return SourceBatch(LOCAL, (), True, world.problems, None)
     world = build_world(loaded, loaded.config, before=World({}), manifests=ManifestReader(), answers=None)
-    return SourceBatch("local", difference(World({}), world), True, world.problems, loaded.config)
+    return SourceBatch(LOCAL, difference(World({}), world), True, world.problems, loaded.config)
 
 
 def read_manifests(paths: Sequence[str]) -> SourceBatch:
     """Read manifest files and folders once, without a configuration file. For `check PATH…`."""
     config = msgspec.structs.replace(Config(), manifests=tuple(paths))
     world = build_world(LoadedConfig(config), config, before=World({}), manifests=ManifestReader(), answers=None)
-    return SourceBatch("local", difference(World({}), world), True, world.problems, config)
+    return SourceBatch(LOCAL, difference(World({}), world), True, world.problems, config)
 
 
 def locate(position: Position, field: str) -> tuple[str, int]:

@@ -18,6 +18,7 @@ class Translation(NamedTuple):
     `units` is the whole snapshot by unit key and `statuses` the status of each object that is ours and served; both are
     the translator's own, to be read and not changed, and change at the next translation. `changed` and `removed` are
     against the translation before. `accepted` are objects whose current version is good: give them to `Store.accept`.
+    `wanted` are the Secrets and ConfigMaps that are looked at, existing or not: the same object while it is the same.
     """
 
     units: dict[str, Unit]
@@ -28,6 +29,7 @@ class Translation(NamedTuple):
     accepted: frozenset[ObjectKey]
     told: frozenset[ObjectKey] = frozenset()
     flags: ProcessFlags = ProcessFlags()
+    wanted: frozenset[ObjectKey] = frozenset()
 
 
 class Snapshot:

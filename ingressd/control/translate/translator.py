@@ -31,6 +31,7 @@ from ingressd.control.translate.static import draft_route, draft_tls, listener_u
 from ingressd.control.translate.tls_hosts import read_certificate
 from ingressd.control.translate.translation import Snapshot, Status, Translation
 from ingressd.control.translate.upstreams import UpstreamBook
+from ingressd.control.translate.wanted import Wanted
 from ingressd.model.problem import Problem
 
 _EVERYTHING = (
@@ -56,10 +57,12 @@ class Translator:
         self._reader = CertificateReader()
         self._memo: dict[ObjectKey, tuple[AnyObject, ObjectDraft]] = {}
         self._snapshot = Snapshot()
+        self._wanted = Wanted()
         self._reset()
 
     def _reset(self) -> None:
         self._snapshot.clear()
+        self._wanted.reset()
         self._environment: Environment | None = None
         self._book = DraftBook()
         self._upstreams = UpstreamBook(self._snapshot)
@@ -91,6 +94,7 @@ class Translator:
         for key in sorted(changed):
             self._apply(view, key, environment=environment, dirty=dirty)
         self._certificates.refresh(view, self._book, environment, dirty=dirty)
+        self._wanted.refresh(self._book, environment, dirty=dirty)
         self._upstreams.refresh(view, self._book, environment, dirty=dirty)
         self._routes.refresh(
             self._book,
@@ -112,6 +116,7 @@ class Translator:
             statuses=self._statuses,
             told=frozenset(told),
             flags=environment.flags,
+            wanted=self._wanted.keys,
             accepted=self._accepted(view, changed, environment=environment, dirty=dirty),
         )
 

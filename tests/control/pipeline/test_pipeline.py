@@ -8,8 +8,22 @@ import logging
 import pytest
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey, Position
+from ingressd.control.objects.kubernetes import (
+    HTTPIngressPath,
+    HTTPIngressRuleValue,
+    Ingress,
+    IngressBackend,
+    IngressClass,
+    IngressClassSpec,
+    IngressRule,
+    IngressServiceBackend,
+    IngressSpec,
+    IngressTLS,
+    Metadata,
+    ServiceBackendPort,
+)
 from ingressd.control.objects.static import ProcessSettings, StaticEndpoint, StaticListener, StaticRoute, StaticUpstream
-from ingressd.control.pipeline.pipeline import LONGEST_PAUSE_S, UNSERVED, Pipeline
+from ingressd.control.pipeline.pipeline import HOLD_S, LONGEST_PAUSE_S, UNSERVED, Pipeline
 from ingressd.control.pipeline.places import Places, key_of_origin
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
@@ -30,8 +44,10 @@ class Spans:
 
 
 class Stage:
-    def __init__(self, table: SharedTable, sources=("local",)) -> None:
+    def __init__(self, table: SharedTable, sources=("local",), *, answer=lambda keys: True) -> None:
         self.now_s = 100.0
+        self.wanted = []
+        self.real = None
         self.told = []
         publisher = Publisher(
             slots=Slots(table, self.clock),
@@ -49,10 +65,15 @@ class Stage:
             clock=self.clock,
             spans=Spans(),
             own={},
+            want=lambda keys: self.wanted.append(keys) or answer(keys),
         )
 
     def clock(self) -> float:
-        return self.now_s
+        return self.now_s if self.real is None else self.real()
+
+    def clock_of_loop(self) -> None:
+        """From here on time passes."""
+        self.real = asyncio.get_running_loop().time
 
     @property
     def version(self) -> int:
@@ -94,6 +115,99 @@ def test_nothing_goes_out_before_every_source_is_complete(table):
     stage.pipeline.take([SourceBatch("cluster", (route_event(),))])
     assert stage.version == 1
     assert "host/a.test" in stage.pipeline.publisher.fleet.units
+
+
+def ingress(name, secret, *, host="a.test"):
+    spec = IngressSpec(
+        ingress_class_name="ingressd",
+        rules=(IngressRule(host, HTTPIngressRuleValue((HTTPIngressPath("/", "Prefix", IngressBackend(BACKEND)),))),),
+        tls=(IngressTLS((host,), secret),) if secret else (),
+    )
+    return ObjectEvent(ObjectKey("Ingress", "ns", name), Ingress(Metadata(name, "ns"), spec))
+
+
+BACKEND = IngressServiceBackend("s", ServiceBackendPort(number=80))
+CLASS = ObjectEvent(
+    ObjectKey("IngressClass", "", "ingressd"),
+    IngressClass(Metadata("ingressd"), IngressClassSpec("ingressd.dev/ingress-controller")),
+)
+
+
+def secret_key(name):
+    return ObjectKey("Secret", "ns", name)
+
+
+def test_what_is_listed_is_translated_to_learn_what_is_wanted_and_nothing_is_said_of_it(table):
+    stage = Stage(table, ("local", "cluster"), answer=lambda keys: False)
+    take = stage.pipeline.take
+    take([SourceBatch("local")])
+    take([SourceBatch("cluster", (CLASS, ingress("a", "one")), complete=False)])
+    assert stage.wanted == []
+    take([SourceBatch("cluster", (ingress("b", "two", host="b.test"),), complete=False, listed=True)])
+    assert stage.wanted == [{secret_key("one"), secret_key("two")}]
+    assert (stage.version, stage.told, stage.pipeline.board.all()) == (0, [], [])
+    take([SourceBatch("cluster", (ingress("c", "two", host="c.test"),), complete=False, listed=True)])
+    assert len(stage.wanted) == 1
+    assert stage.version == 0
+    take([SourceBatch("cluster")])
+    assert stage.version == 1
+    units = stage.pipeline.publisher.fleet.units
+    assert {"host/a.test", "host/b.test", "host/c.test"} <= units.keys()
+    assert "CertificateNotUsable" in [problem.reason for problem in stage.pipeline.board.all()]
+
+
+def test_a_cluster_whose_objects_want_nothing_is_complete_when_it_is_listed(table):
+    stage = Stage(table, ("local", "cluster"))
+    stage.pipeline.take([SourceBatch("local")])
+    stage.pipeline.take([SourceBatch("cluster", (CLASS, ingress("a", "")), complete=False, listed=True)])
+    assert (stage.wanted, stage.version) == ([set()], 1)
+
+
+def test_a_change_waits_for_a_secret_that_is_new_but_not_for_long(table):
+    known = {secret_key("one")}
+    stage = Stage(table, ("cluster",), answer=lambda keys: keys <= known)
+    take = stage.pipeline.take
+    take([SourceBatch("cluster", (CLASS, ingress("a", "one")))])
+    assert stage.version == 1
+    take([SourceBatch("cluster", (ingress("b", "two", host="b.test"),), complete=False)])
+    assert stage.version == 1
+    take([SourceBatch("cluster", (ingress("c", "", host="c.test"),), complete=False)])
+    stage.now_s += HOLD_S - 0.01
+    take([])
+    assert stage.version == 1
+    stage.now_s += 0.01
+    take([])  # As `run` does when nothing comes.
+    assert stage.version == 2
+    assert {"host/b.test", "host/c.test"} <= stage.pipeline.publisher.fleet.units.keys()
+    take([SourceBatch("cluster", (ingress("d", "", host="d.test"),), complete=False)])
+    assert stage.version == 3  # It waited once; an API server that does not answer holds up nothing else.
+
+
+def test_what_came_and_went_while_it_was_held_is_not_published(table):
+    stage = Stage(table, ("cluster",), answer=lambda keys: len(keys) < 2)
+    take = stage.pipeline.take
+    take([SourceBatch("cluster", (CLASS, ingress("a", "one")))])
+    take([SourceBatch("cluster", (ingress("b", "two", host="b.test"), ingress("a", "one", host="x.test")))])
+    take([SourceBatch("cluster", (ObjectEvent(ObjectKey("Ingress", "ns", "b"), None),), complete=False)])
+    assert stage.version == 2
+    hosts = {key for key in stage.pipeline.publisher.fleet.units if key.startswith("host/")}
+    assert hosts == {"host/x.test"}
+
+
+def test_held_changes_go_out_by_themselves(table):
+    async def scenario():
+        stage = Stage(table, ("cluster",), answer=lambda keys: not keys)
+        stage.pipeline.take([SourceBatch("cluster", (CLASS,))])
+        await stage.pipeline.batches.put(SourceBatch("cluster", (ingress("a", "one"),), complete=False))
+        stage.clock_of_loop()
+        running = asyncio.create_task(stage.pipeline.run())
+        async with asyncio.timeout(5):
+            while stage.version < 2:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 def test_an_empty_world_is_a_version_too(stage):
