@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from stage.wire import ask
@@ -27,7 +28,7 @@ def namespace(api: Api, ingressd: Installation) -> Iterator[str]:
     api.delete(NAMESPACES, name)
 
 
-def refused(api: Api, namespace: str, name: str, annotations: dict[str, str], **spec: object) -> str:
+def refused(api: Api, namespace: str, name: str, annotations: dict[str, str], **spec: Any) -> str:
     """What the API server says against an Ingress; "" when it takes it (and it is deleted again)."""
     try:
         new_ingress(api, namespace, name, host=f"{name}.test", annotations=annotations, **spec)
