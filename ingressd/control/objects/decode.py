@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
@@ -153,7 +154,8 @@ def _named(kind: str, value: KubernetesObject) -> tuple[ObjectKey, KubernetesObj
     if namespace != metadata.namespace:
         metadata = msgspec.structs.replace(metadata, namespace=namespace)
         value = msgspec.structs.replace(value, metadata=metadata)
-    return ObjectKey(kind, namespace, metadata.name), value
+    # Thousands of keys share a namespace.
+    return ObjectKey(kind, sys.intern(namespace), metadata.name), value
 
 
 def _with_string_data(value: dict[str, Any]) -> dict[str, Any]:

@@ -18,19 +18,18 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """ObjectMeta. `namespace` is "" for cluster-scoped kinds and filled in ("default") for the others."""
+    """What we read of ObjectMeta. `namespace` is "" for cluster-scoped kinds, and filled in ("default") for others."""
 
     name: str = ""
     namespace: str = ""
     creation_timestamp: Timestamp | None = None
     annotations: dict[str, str] = {}
-    labels: dict[str, str] = {}
     generation: int = 0
     resource_version: str = ""
     uid: str = ""
 
 
-class BriefMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class BriefMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """What we read of the ObjectMeta of kinds that come in tens of thousands."""
 
     name: str = ""
@@ -122,13 +121,13 @@ class LoadBalancerIngress(msgspec.Struct, frozen=True, rename="camel", gc=False,
     ports: tuple[PortStatus, ...] = ()
 
 
-class LoadBalancerStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class LoadBalancerStatus(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """The addresses, in the order in which they were written."""
 
     ingress: tuple[LoadBalancerIngress, ...] = ()
 
 
-class AddressStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class AddressStatus(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """IngressStatus, and what we read of ServiceStatus."""
 
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
@@ -166,7 +165,7 @@ class IngressClass(msgspec.Struct, frozen=True, rename="camel", gc=False):
     spec: IngressClassSpec = IngressClassSpec()
 
 
-class ServicePort(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class ServicePort(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """`target_port` is a number, the name of a container port, or None for the same as `port`."""
 
     port: int = 0
@@ -176,19 +175,19 @@ class ServicePort(msgspec.Struct, frozen=True, rename="camel", gc=False):
     app_protocol: str = ""
 
 
-class ClientIPConfig(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class ClientIPConfig(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """How long a client sticks, in seconds."""
 
     timeout_seconds: int | None = None
 
 
-class SessionAffinityConfig(msgspec.Struct, frozen=True, gc=False):
+class SessionAffinityConfig(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Parameters of `sessionAffinity: ClientIP`."""
 
     client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
 
 
-class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """`cluster_ip` is "None" for a headless Service."""
 
     type: str = "ClusterIP"
@@ -202,7 +201,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     session_affinity_config: SessionAffinityConfig | None = None
 
 
-class Service(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class Service(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """v1."""
 
     metadata: BriefMetadata
@@ -210,7 +209,7 @@ class Service(msgspec.Struct, frozen=True, rename="camel", gc=False):
     status: AddressStatus = AddressStatus()
 
 
-class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """None is "unknown": `ready` and `serving` then count as true, `terminating` as false (API reference)."""
 
     ready: bool | None = None
@@ -218,26 +217,26 @@ class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False):
     terminating: bool | None = None
 
 
-class ForName(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class ForName(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """A zone or a node that an endpoint is meant for."""
 
     name: str = ""
 
 
-class EndpointHints(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class EndpointHints(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """Topology hints; empty is no hint."""
 
     for_zones: tuple[ForName, ...] = ()
     for_nodes: tuple[ForName, ...] = ()
 
 
-class ObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class ObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """The object behind an endpoint, a Pod of the slice's namespace: the same in two address families is one Pod."""
 
     name: str = ""
 
 
-class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """One endpoint; its addresses are fungible, and clients use the first."""
 
     addresses: tuple[str, ...] = ()
@@ -247,7 +246,7 @@ class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
     zone: str = ""
 
 
-class EndpointPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class EndpointPort(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """A port of all endpoints of the slice. `port` None is "not restricted", which nothing can be sent to."""
 
     name: str = ""
@@ -255,13 +254,13 @@ class EndpointPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
     protocol: str = "TCP"
 
 
-class SliceLabels(msgspec.Struct, frozen=True, gc=False):
+class SliceLabels(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The one label that we read."""
 
     service: str = msgspec.field(default="", name=SERVICE_NAME_LABEL)
 
 
-class SliceMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class SliceMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """What we read of a slice's ObjectMeta; the annotations change with every rollout and mean nothing to us."""
 
     name: str = ""
@@ -272,7 +271,7 @@ class SliceMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
     uid: str = ""
 
 
-class EndpointSlice(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class EndpointSlice(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """discovery.k8s.io/v1."""
 
     metadata: SliceMetadata
@@ -301,10 +300,16 @@ class ConfigMap(msgspec.Struct, frozen=True, rename="camel", gc=False):
     data: dict[str, str] = {}
 
 
+class NamespaceMetadata(Metadata, frozen=True, rename="camel", gc=False):
+    """With the labels, which are read of no other kind."""
+
+    labels: dict[str, str] = {}
+
+
 class Namespace(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """v1, cluster-scoped; read for its labels."""
 
-    metadata: Metadata
+    metadata: NamespaceMetadata
 
 
 KubernetesObject = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace

@@ -1,7 +1,7 @@
 """The store: current objects by key, and what translation needs to look up quickly.
 
 Copy on write: a view shares the store's dicts until the store next changes the one in question, so a view costs a few
-references and stays what it was.
+references and stays what it was. Services and EndpointSlices rest packed, and are a new object at every look.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from ingressd.control.objects.event import AnyObject, ObjectEvent, ObjectKey, Position
 from ingressd.control.objects.kubernetes import EndpointSlice, Ingress
+from ingressd.control.objects.packed import Resting, pack, unpack
 
 T = TypeVar("T")
 Key = TypeVar("Key")
@@ -29,7 +30,7 @@ class StoreView:
 
     def __init__(
         self,
-        kinds: Mapping[str, Mapping[ObjectKey, AnyObject]],
+        kinds: Mapping[str, Mapping[ObjectKey, Resting]],
         good: Mapping[ObjectKey, AnyObject],
         *,
         slices: Mapping[ServiceName, tuple[ObjectKey, ...]],
@@ -41,8 +42,7 @@ class StoreView:
 
     def get(self, key: ObjectKey) -> AnyObject | None:
         """The current object, or None."""
-        of_kind = self._kinds.get(key.kind)
-        return None if of_kind is None else of_kind.get(key)
+        return _look_up(self._kinds, key)
 
     def find(self, of_type: type[T], *, namespace: str = "", name: str) -> T | None:
         """The current object of a type: `view.find(Service, namespace="default", name="api")`."""
@@ -62,13 +62,16 @@ class StoreView:
 
     def items(self, of_type: type[T]) -> Iterator[tuple[ObjectKey, T]]:
         """Keys and objects of a type in order of key."""
-        of_kind = cast("Mapping[ObjectKey, T]", self._kinds.get(of_type.__name__, {}))
+        kind = of_type.__name__
+        of_kind = self._kinds.get(kind, {})
         for key in self.keys(of_type):
-            yield key, of_kind[key]
+            yield key, cast("T", unpack(kind, of_kind[key]))
 
-    def unordered(self, of_type: type[T]) -> Iterable[tuple[ObjectKey, T]]:
-        """Keys and objects of a type in any order, at no cost."""
-        return cast("Mapping[ObjectKey, T]", self._kinds.get(of_type.__name__, {})).items()
+    def unordered(self, of_type: type[T]) -> Iterator[tuple[ObjectKey, T]]:
+        """Keys and objects of a type in any order, without the cost of sorting."""
+        kind = of_type.__name__
+        for key, resting in self._kinds.get(kind, {}).items():
+            yield key, cast("T", unpack(kind, resting))
 
     def count(self, of_type: type[object]) -> int:
         """How many objects of a type there are."""
@@ -78,14 +81,18 @@ class StoreView:
         """The EndpointSlices whose label names the Service, in order of name."""
         of_kind = self._kinds.get("EndpointSlice", {})
         keys = sorted(self._slices.get((namespace, service), ()))
-        return tuple(cast("EndpointSlice", of_kind[key]) for key in keys)
+        return tuple(cast("EndpointSlice", unpack("EndpointSlice", of_kind[key])) for key in keys)
+
+    def services_of_slices(self) -> dict[ObjectKey, ServiceName]:
+        """Every EndpointSlice with the Service that its label names."""
+        return {key: service for service, keys in self._slices.items() for key in keys}
 
 
 class Store:
     """Current objects by key. Belongs to the pipeline's loop; not for several threads."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, dict[ObjectKey, AnyObject]] = {}
+        self._kinds: dict[str, dict[ObjectKey, Resting]] = {}
         self._positions: dict[ObjectKey, Position] = {}
         self._good: dict[ObjectKey, AnyObject] = {}
         self._slices: dict[ServiceName, tuple[ObjectKey, ...]] = {}
@@ -99,16 +106,17 @@ class Store:
         A new `resourceVersion`, `generation` or position alone is kept but is not a change.
         """
         before: dict[ObjectKey, AnyObject | None] = {}
+        after: dict[ObjectKey, AnyObject | None] = {}
         for key, value, position in events:
-            of_kind = self._kinds.get(key.kind)
-            old = None if of_kind is None else of_kind.get(key)
+            old = after[key] if key in after else self._current(key)
             if position is not None and value is not None:
                 self._positions[key] = position
             if old is value:
                 continue
             before.setdefault(key, old)
+            after[key] = value
             self._put(key, old, value)
-        changed = frozenset(key for key, old in before.items() if not same_content(old, self._current(key)))
+        changed = frozenset(key for key, old in before.items() if not same_content(old, after[key]))
         self.changes += bool(changed)
         return changed
 
@@ -149,8 +157,7 @@ class Store:
         return StoreView(dict(self._kinds), self._good, slices=self._slices)
 
     def _current(self, key: ObjectKey) -> AnyObject | None:
-        of_kind = self._kinds.get(key.kind)
-        return None if of_kind is None else of_kind.get(key)
+        return _look_up(self._kinds, key)
 
     def _own(self, name: str, table: dict[Key, Value]) -> dict[Key, Value]:
         if name in self._shared:
@@ -167,10 +174,16 @@ class Store:
                 self._good = self._own("good", self._good)
                 del self._good[key]
         else:
-            of_kind[key] = new
+            of_kind[key] = pack(key.kind, new)
         if key.kind == "EndpointSlice":
             self._slices = self._own("slices", self._slices)
             _reindex(self._slices, key, old=_service_of(old), new=_service_of(new))
+
+
+def _look_up(kinds: Mapping[str, Mapping[ObjectKey, Resting]], key: ObjectKey) -> AnyObject | None:
+    of_kind = kinds.get(key.kind)
+    resting = None if of_kind is None else of_kind.get(key)
+    return None if resting is None else unpack(key.kind, resting)
 
 
 def same_content(old: AnyObject | None, new: AnyObject | None) -> bool:

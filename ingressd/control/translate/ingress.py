@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from ingressd.control.objects.event import ObjectKey
@@ -84,13 +86,13 @@ def _hosts(ingress: Ingress, key: ObjectKey, *, problems: list[Problem]) -> dict
             continue
         routes = found.setdefault(host, [])
         for at, path in enumerate(rule.http.paths):
-            field = f"spec.rules[{index}].http.paths[{at}]"
+            field = _field_of_path(index, at)
             origin = Origin("Ingress", key.namespace, key.name, field)
             routes.append(
                 RouteDraft(
                     "Exact" if path.path_type == "Exact" else "Prefix",
                     plain_path(path.path or "/", path_type=path.path_type),
-                    _backend(path.backend, origin, field=f"{field}.backend", problems=problems),
+                    _backend(path.backend, origin, problems=problems),
                     origin,
                 )
             )
@@ -102,16 +104,23 @@ def _default(ingress: Ingress, key: ObjectKey, *, problems: list[Problem]) -> Ro
     if backend is None:
         return None
     origin = Origin("Ingress", key.namespace, key.name, "spec.defaultBackend")
-    return RouteDraft("Prefix", "/", _backend(backend, origin, field="spec.defaultBackend", problems=problems), origin)
+    return RouteDraft("Prefix", "/", _backend(backend, origin, problems=problems), origin)
 
 
-def _backend(backend: IngressBackend, origin: Origin, *, field: str, problems: list[Problem]) -> Backend:
+@functools.lru_cache(maxsize=1024)
+def _field_of_path(rule: int, path: int) -> str:
+    """The same string for the same place in every object."""
+    return f"spec.rules[{rule}].http.paths[{path}]"
+
+
+def _backend(backend: IngressBackend, origin: Origin, *, problems: list[Problem]) -> Backend:
     if backend.service is not None:
         return ServiceBackend(origin.namespace, backend.service.name, backend.service.port)
     resource = backend.resource
     described = f"{resource.kind}.{resource.api_group} {resource.name}" if resource else "nothing"
     message = f"backends of kind resource ({described}) are not supported: the route answers 404"
-    problems.append(_error(origin, "ResourceBackend", field=f"{field}.resource", message=message))
+    inside = "" if origin.rule == "spec.defaultBackend" else ".backend"
+    problems.append(_error(origin, "ResourceBackend", field=f"{origin.rule}{inside}.resource", message=message))
     return ResourceBackend(described)
 
 

@@ -46,7 +46,7 @@ def test_a_new_resource_version_is_kept_and_is_no_change():
     event = ingress("a", "s", resourceVersion="2", generation=2)
     assert store.apply([event]) == frozenset()
     assert store.get(event.key).metadata.resource_version == "2"
-    assert store.apply([ingress("a", "s", resourceVersion="3", labels={"a": "b"})]) == {event.key}
+    assert store.apply([ingress("a", "s", resourceVersion="3", annotations={"a": "b"})]) == {event.key}
 
 
 def test_a_status_of_an_ingress_is_kept_and_is_no_change():
