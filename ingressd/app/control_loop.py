@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import platform
 import signal
@@ -15,6 +14,7 @@ from typing import Any, Final
 import uvloop
 
 from ingressd.app.readiness import Readiness
+from ingressd.app.start_garbage import StartGarbage
 from ingressd.control.admin import facts
 from ingressd.control.admin.listener import AdminListener
 from ingressd.control.admin.page import PageFacts
@@ -68,7 +68,7 @@ class Controller:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._readiness = Readiness(in_cluster=config.kubernetes is not None, clock=time.monotonic)
-        self._settled = False  # Once every worker has the first snapshot.
+        self._garbage = StartGarbage(self._loop)  # Until every worker has the first snapshot.
         self._stopped: asyncio.Future[int] = self._loop.create_future()
         self._admin_socket: asyncio.Future[socket.socket] = self._loop.create_future()
         self._unsent: list[Order] = []
@@ -136,11 +136,7 @@ class Controller:
         await self._admin.start(await self._admin_socket)
 
     def _acknowledged(self, version: int) -> None:
-        if not self._settled:
-            self._settled = True
-            gc.collect()
-            # The world as it was first read stays for long; walking over it again and again delays changes.
-            gc.freeze()
+        self._garbage.settled()
         clean = not self._publisher.quarantine.held
         self._metrics.reloaded(time.time(), clean=clean)  # noqa: TID251 - handed to those who may not read it
         self._pipeline.acknowledged(version)
