@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ class FastLoop(asyncio.SelectorEventLoop):
         return super().time() + self._ahead_s
 
     def _run_once(self) -> None:
+        while self._scheduled and self._scheduled[0].cancelled():
+            heapq.heappop(self._scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
         if not self._ready and self._scheduled:
             self._ahead_s += max(0.0, self._scheduled[0].when() - self.time())
         super()._run_once()
