@@ -18,13 +18,18 @@ from ingressd.app.start_garbage import StartGarbage
 from ingressd.control.admin import facts
 from ingressd.control.admin.listener import AdminListener
 from ingressd.control.admin.page import PageFacts
+from ingressd.control.admission.listener import AdmissionListener
+from ingressd.control.admission.webhook import Webhook
 from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.kubernetes import Ingress
+from ingressd.control.objects.static import StaticAdmission
 from ingressd.control.pipeline.pipeline import Pipeline
 from ingressd.control.pipeline.places import Places
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.pipeline.slots import Slots
 from ingressd.control.sources.local import LocalSource
+from ingressd.control.store.store import StoreView
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order, OrderError, send_order, waiting_orders
 from ingressd.model.problem import Problem
@@ -33,6 +38,7 @@ from ingressd.observe import operational_log
 from ingressd.observe.metrics import Identity, Metrics, State, WorkerState
 from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
 from ingressd.observe.totals import Totals
+from ingressd.proxy.tls.contexts import webhook_context
 from ingressd.proxy.tls.self_signed import make_self_signed
 from ingressd.settings.config import Config
 from ingressd.version import __version__
@@ -92,8 +98,15 @@ class Controller:
             clock=time.monotonic,
             spans=self._metrics,
             own={key_of(fake): fake},
+            translated=self._translated,
         )
         self._admin = AdminListener(self)
+        self._webhook = Webhook(
+            AdmissionListener(self._check, answered=self._metrics.admission.answered, clock=time.monotonic),
+            contexts=webhook_context,
+            tell=self._tell,
+            say=lambda problems: self._board.put({"admission": problems}),
+        )
 
     # ------------------------------------------------------------------ life
     async def run(self) -> int:
@@ -109,6 +122,7 @@ class Controller:
                 group.create_task(self._pipeline.run(), name="pipeline")
                 group.create_task(self._pipeline.tick(), name="pipeline tick")
                 group.create_task(self._serve_admin(), name="admin")
+                group.create_task(self._webhook.run(), name="admission")
                 group.create_task(self._until_stopped(), name="until stopped")
         except* StoppedError as stopped:
             code = next((error.code for error in stopped.exceptions if isinstance(error, StoppedError)), code)
@@ -140,6 +154,15 @@ class Controller:
         clean = not self._publisher.quarantine.held
         self._metrics.reloaded(time.time(), clean=clean)  # noqa: TID251 - handed to those who may not read it
         self._pipeline.acknowledged(version)
+
+    def _translated(self, view: StoreView) -> None:
+        self._webhook.follow(view.find(StaticAdmission, name="admission"))
+
+    def _check(self, ingress: Ingress) -> tuple[Problem, ...]:
+        began_s = time.monotonic()
+        problems = self._pipeline.check(ingress)
+        self._metrics.admission.checked(time.monotonic() - began_s, among=self._pipeline.ingresses())
+        return problems
 
     # ------------------------------------------------------------------ orders
     def _tell(self, order: Order) -> None:
@@ -175,6 +198,8 @@ class Controller:
             self._publisher.gone(worker, order.detail, applying=order.version, unit=order.unit)
         elif order.op == orders.BOUND:
             self._pipeline.bound(order.name, order.detail)
+        elif order.op == orders.ADMISSION:
+            self._webhook.bound(order, sockets[0] if sockets else None)
         elif order.op == orders.ADMIN:
             self._publisher.expected = order.number
             if not self._admin_socket.done():

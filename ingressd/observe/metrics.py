@@ -25,6 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ingressd.observe import counters as cells
+from ingressd.observe.admission_metrics import AdmissionMetrics
 from ingressd.observe.counters import DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES
 from ingressd.observe.totals import Row, Totals
 
@@ -119,6 +120,11 @@ _PROCESS_COUNTERS: Final = (
         "ingressd_upstream_connections_closed", "pool_closed", "Pooled connections closed for age, idleness or limit."
     ),
     _Name("ingressd_upstream_connect_failures", "connect_failures", "Connections to endpoints that failed."),
+    _Name(
+        "ingressd_upstream_framing_faults",
+        "framing_faults",
+        "Connections to endpoints that broke the framing of HTTP or said what nobody asked for.",
+    ),
     _Name("ingressd_retries", "retries", "Tries beyond the first of an exchange."),
     _Name("ingressd_retries_refused", "retries_refused", "Retries that the retry budget refused."),
     _Name("ingressd_endpoint_ejections", "ejections", "Times an endpoint was ejected by outlier detection."),
@@ -189,6 +195,8 @@ class Metrics:
         self._reloads = Reloads()
         self._tree = _TreeCollector(totals, state, identity, reloads=self._reloads)
         registry.register(self._tree)
+        self.admission = AdmissionMetrics(PREFIX, CONTROLLER_LABELS, identity)
+        registry.register(self.admission)
 
     # ------------------------------------------------------------------ what the controller does
     def translated(self, seconds: float) -> None:

@@ -19,6 +19,7 @@ class LentSocket:
 
     def __init__(self) -> None:
         self._listeners = Listeners()
+        self._wanted = ("", 0)
 
     @property
     def failed(self) -> bool:
@@ -27,6 +28,7 @@ class LentSocket:
 
     def want(self, order: Order) -> tuple[Order, socket.socket | None] | None:
         """Open what the controller asks for, or let go of it (port 0); what to answer, None for nothing."""
+        self._wanted = (order.host, order.port)
         self._listeners.want(((_NAME, order.host, order.port),) if order.port else ())
         return self._answer()
 
@@ -41,7 +43,9 @@ class LentSocket:
 
     def _answer(self) -> tuple[Order, socket.socket | None] | None:
         bound = self._listeners.bound.get(_NAME)
-        if bound is not None:
-            return Order(orders.ADMISSION), bound.socket
-        reason = self._listeners.failed.get(_NAME)
-        return None if reason is None else (Order(orders.ADMISSION, detail=reason), None)
+        passed = None if bound is None else bound.socket
+        detail = self._listeners.failed.get(_NAME, "")
+        if passed is None and not detail:
+            return None
+        # The address says which question is answered: another may be on its way.
+        return Order(orders.ADMISSION, host=self._wanted[0], port=self._wanted[1], detail=detail), passed

@@ -30,7 +30,7 @@ def webhook(port):
 
 def test_a_new_controller_gets_the_same_socket_with_what_waits_in_it(lent, port):
     order, first = lent.want(webhook(port))
-    assert (order.op, order.detail) == (orders.ADMISSION, "")
+    assert order == Order(orders.ADMISSION, host="127.0.0.1", port=port)
     with socket.create_connection(("127.0.0.1", port)) as waiting:
         _, second = lent.want(webhook(port))
         assert second is first

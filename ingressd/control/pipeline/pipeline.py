@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.pipeline.held import Held
 from ingressd.control.pipeline.places import Places
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.sources.batch import CLUSTER, SourceBatch
-from ingressd.control.store.store import Store
+from ingressd.control.store.store import Store, StoreView
 from ingressd.control.translate.translation import Translation
 from ingressd.control.translate.translator import Translator
 from ingressd.ipc import orders
@@ -67,6 +68,7 @@ class Pipeline:
     `own` are units that no object brings (the self-signed certificate), by key: they go out with the first version.
     `served` hears of every change that all workers serve. `want` tells the cluster's source which Secrets and
     ConfigMaps are looked at, and answers whether it has told of them all; if not, a batch that is `complete` follows.
+    `translated` hears of every translation, published or not.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Pipeline:
         own: Mapping[str, Unit],
         served: Callable[[Served], None] = lambda _: None,
         want: Callable[[frozenset[ObjectKey]], bool] = lambda _: True,
+        translated: Callable[[StoreView], None] = lambda _: None,
     ) -> None:
         self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
         self.store = Store()
@@ -97,6 +100,8 @@ class Pipeline:
         self._incomplete = set(sources)
         self._unlisted = set(self._incomplete)
         self._want = want
+        self._translated = translated
+        self._view = self.store.snapshot()
         self._wanted: frozenset[ObjectKey] | None = None
         self._held = Held()
         self._hold_until_s = 0.0
@@ -161,7 +166,8 @@ class Pipeline:
 
     def _translate(self, began_s: float) -> None:
         changed = None if self._from_scratch else frozenset(self._changed)
-        translation = self._translator.translate(self.store.snapshot(), changed)
+        view = self._view = self.store.snapshot()
+        translation = self._translator.translate(view, changed)
         self.store.accept(translation.accepted)
         because = frozenset(self._changed)
         self._from_scratch = False
@@ -174,6 +180,7 @@ class Pipeline:
         if translation.wanted is not self._wanted:
             self._wanted = translation.wanted
             (self._incomplete.discard if self._want(translation.wanted) else self._incomplete.add)(CLUSTER)
+        self._translated(view)
 
     def _must_wait(self) -> bool:
         """Whether what is held waits for a source. The first snapshot waits for ever, a change only so long."""
@@ -273,6 +280,14 @@ class Pipeline:
         )
 
     # ------------------------------------------------------------------ views
+    def check(self, ingress: Ingress) -> tuple[Problem, ...]:
+        """What would be wrong with an Ingress if it came now. RuntimeError before the first translation."""
+        return self._translator.check(self._view, ingress)
+
+    def ingresses(self) -> int:
+        """How many Ingresses there are, whoever's."""
+        return self._view.count(Ingress)
+
     def statuses(self) -> dict[ObjectKey, Any]:
         """The status of each of our objects, as far as every worker serves what it speaks of."""
         return self._statuses

@@ -57,6 +57,14 @@ def server_context(policy: TlsPolicy, *, libssl: LibSsl | None, alpn: tuple[str,
     return context
 
 
+def webhook_context(cert_pem: bytes, key_pem: PrivateBytes) -> ssl.SSLContext:
+    """A context for the admission webhook: TLS 1.2 and up, whatever the settings allow clients of routes. Raises
+    ValueError for a pair that cannot be used."""
+    context = server_context(TlsPolicy(), libssl=None)
+    load_pair(context, cert_pem, key_pem)
+    return context
+
+
 def set_versions(context: ssl.SSLContext, protocols: tuple[str, ...]) -> None:
     """Allow exactly these versions, in nginx's words ("TLSv1.2"). Raises ValueError."""
     unknown = [word for word in protocols if word not in _VERSIONS and word not in _IGNORED_VERSIONS]
