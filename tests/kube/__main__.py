@@ -1,10 +1,13 @@
 """`python -m kube`, with `tests` on PYTHONPATH: the test cluster by hand.
 
-    python -m kube up [--for SECONDS]             keep a cluster running, say how to reach it
-    python -m kube run [--for SECONDS] -- CMD...  run a command beside a cluster, with KUBECONFIG set
-    python -m kube inside -- CMD...               run a command in the namespace, without a cluster
+    python -m kube up [options]              keep a cluster running, say how to reach it
+    python -m kube run [options] -- CMD...   run a command beside a cluster, with KUBECONFIG set
+    python -m kube inside -- CMD...          run a command in the namespace, without a cluster
 
-A cluster ends with the command, after `--for` (an hour unless said), or with this process, however that ends.
+    --for SECONDS         how long at most; an hour unless said
+    --image NAME=PROGRAM  run this program in pods of this image; others are echo servers, `ingressd` is this checkout
+
+A cluster ends with the command, with its time, or with this process, however that ends.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m kube", description=__doc__.partition("\n")[0])
     parser.add_argument("command", choices=("up", "run", "inside"))
     parser.add_argument("--for", dest="for_s", type=float, default=3600.0, metavar="SECONDS")
+    parser.add_argument("--image", dest="images", action="append", default=[], metavar="NAME=PROGRAM")
     end = arguments.index("--") if "--" in arguments else len(arguments)
     asked = parser.parse_args(arguments[:end])
     command = arguments[end + 1 :]
@@ -39,7 +43,8 @@ def main(arguments: list[str]) -> int:
             for module in ("kubernetes", "etcd"):
                 build.build(module)
             namespace.enter([sys.executable, "-m", "kube", *arguments])
-        return _with_cluster(command, for_s=asked.for_s)
+        pairs = (one.partition("=") for one in asked.images)
+        return _with_cluster(command, for_s=asked.for_s, images={name: Path(path) for name, _, path in pairs})
     except (build.CannotBuildError, namespace.NoNamespaceError) as error:
         print(f"tests/kube: {error}", file=sys.stderr)
         return 1
@@ -52,9 +57,9 @@ def _inside(command: list[str]) -> int:
     os.execvp(command[0], command)
 
 
-def _with_cluster(command: list[str], *, for_s: float) -> int:
+def _with_cluster(command: list[str], *, for_s: float, images: dict[str, Path]) -> int:
     with tempfile.TemporaryDirectory(prefix="kube-") as folder:
-        cluster = Cluster(Path(folder))
+        cluster = Cluster(Path(folder), images=images)
         try:
             cluster.start()
             if command:

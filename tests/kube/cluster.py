@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,12 +25,17 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """A cluster in a folder of its own. Only one can run in a network namespace."""
+    """A cluster in a folder of its own. Only one can run in a network namespace.
 
-    def __init__(self, folder: Path) -> None:
+    `images` says which images are programs of this machine, by the last part of the image's name; pods of every other
+    image are echo servers of ours. `ingressd` is this checkout's unless said otherwise.
+    """
+
+    def __init__(self, folder: Path, *, images: Mapping[str, Path] | None = None) -> None:
         if not namespace.is_inside():
             raise namespace.NoNamespaceError("not in a network namespace of its own: use `make test-kube`")
         self.folder = folder
+        self._images = {"ingressd": PROGRAM, **(images or {})}
         self.control_plane = ControlPlane(folder)
         self.api: Api = self.control_plane.admin
         self.admin_kubeconfig = self.control_plane.admin_kubeconfig
@@ -50,7 +56,7 @@ class Cluster:
     async def _start_stand_ins(self) -> None:
         self._client = Client(self.api)
         self.kubelet = Kubelet(self._client)
-        self.kubelet.runners["ingressd"] = self._ingressd_pod
+        self.kubelet.runners = {name: partial(self._process_pod, program) for name, program in self._images.items()}
         await self.kubelet.register_nodes()
         services = ServiceAddresses(self._client)
         self._running = [
@@ -58,11 +64,11 @@ class Cluster:
             asyncio.create_task(services.run(), name="services"),
         ]
 
-    def _ingressd_pod(self, pod: Object) -> ProcessRunner:
+    def _process_pod(self, program: Path, pod: Object) -> ProcessRunner:
         assert self._client is not None
         folder = self.folder / "pods" / f"{pod['metadata']['namespace']}_{pod['metadata']['name']}"
         pair = self._process_pods.take()
-        return ProcessRunner(self._client, pod, program=[str(PROGRAM)], folder=folder, pair=pair)
+        return ProcessRunner(self._client, pod, program=program, folder=folder, pair=pair)
 
     def stop(self) -> None:
         """End everything. Raises what ended a stand-in before its time."""

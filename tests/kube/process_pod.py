@@ -36,7 +36,7 @@ _REPOSITORY = Path(__file__).parents[2]
 class ProcessRunner:
     """One pod. `program` is what the image's entrypoint would be."""
 
-    def __init__(self, client: Client, pod: Object, *, program: list[str], folder: Path, pair: Dual) -> None:
+    def __init__(self, client: Client, pod: Object, *, program: Path, folder: Path, pair: Dual) -> None:
         self.pod, self.pair = pod, pair
         self._container: Object = pod["spec"]["containers"][0]
         self._program, self._folder = program, folder
@@ -173,6 +173,7 @@ class ProcessRunner:
         root = self._folder / "root"
         root.mkdir()
         host, port = addresses.API_SERVICE
+        python = str(Path(sys.base_prefix).resolve())
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -181,7 +182,7 @@ class ProcessRunner:
             "KUBERNETES_SERVICE_PORT": str(port),
             **environment_of(self.pod, addresses=self.pair),
         }
-        command = self._container.get("command") or self._program
+        command = self._container.get("command") or [str(self._program)]
         mounts = [
             (str(self._volumes.path(one["name"])), one["mountPath"], bool(one.get("readOnly")))
             for one in self._container.get("volumeMounts", ())
@@ -191,7 +192,7 @@ class ProcessRunner:
             command=[*command, *self._container.get("args", ())],
             environment=environment,
             mounts=mounts,
-            visible=sorted({str(_REPOSITORY), sys.prefix, str(Path(sys.base_prefix).resolve())}),
+            visible=sorted({str(_REPOSITORY), sys.prefix, python, str(self._program.parent)}),
             hosts="127.0.0.1 localhost\n::1 localhost\n" + f"{self.pair[0]} {self.pod['metadata']['name']}\n",
             user=security.get("runAsUser") if namespace.may_change_user() else None,
             group=security.get("runAsGroup"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 
 from kube import namespace
 from kube.api import CONFIG_MAPS, SECRETS, Object, path_of
-from kube.watching import Client, GoneError
+from kube.watching import AGAIN_IN_S, Client, GoneError
 
 
 class Volumes:
@@ -87,12 +88,14 @@ class Volumes:
         raise NotImplementedError(f"no such volume here: {sorted(source)}")
 
     async def _keys(self, resource: str, name: str, source: Object) -> dict[str, bytes]:
-        try:
-            found = await self._client.insist("GET", path_of(resource, self._namespace, name))
-        except GoneError:
-            if source.get("optional"):
-                return {}
-            raise
+        while True:
+            try:
+                found = await self._client.insist("GET", path_of(resource, self._namespace, name))
+                break
+            except GoneError:
+                if source.get("optional"):
+                    return {}
+                await asyncio.sleep(AGAIN_IN_S)  # As a kubelet does: the pod waits until it is there.
         content = {key: value.encode() for key, value in found.get("data", {}).items()}
         if resource == SECRETS:
             content = {key: base64.b64decode(value) for key, value in content.items()}
