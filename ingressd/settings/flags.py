@@ -47,6 +47,10 @@ class ProcessFlags(msgspec.Struct, frozen=True):
     validating_webhook_certificate: str = ""
     validating_webhook_key: str = ""
 
+    def published_service(self) -> str | None:
+        """The Service ("namespace/name") whose addresses become the status, None when others do or none."""
+        return self.publish_service if self.update_status and not self.publish_status_address else None
+
 
 _LEASE_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
 

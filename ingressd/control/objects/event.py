@@ -46,6 +46,9 @@ class ObjectEvent(NamedTuple):
     position: Position | None = None
 
 
+NODES_KEY: Final = ObjectKey("NodeAddresses", "", "nodes")
+"""Of the one `NodeAddresses`."""
+
 _ENTRIES: Final = {
     "routes": "StaticRoute",
     "upstreams": "StaticUpstream",

@@ -10,14 +10,12 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.event import NODES_KEY, ObjectKey
 from ingressd.control.objects.kubernetes import LoadBalancerIngress, PortStatus, Service
 from ingressd.control.objects.static import NodeAddresses, ProcessSettings, StaticListener
 from ingressd.control.store.store import StoreView
 from ingressd.model.problem import Origin, Problem
 from ingressd.settings.flags import ProcessFlags
-
-NODES_KEY: Final = ObjectKey("NodeAddresses", "", "nodes")
 
 Addresses = tuple[LoadBalancerIngress, ...]
 Ports = tuple[PortStatus, ...]
@@ -27,10 +25,8 @@ _FLAGS: Final = Origin("Config", "", "flags")
 
 def published_service(flags: ProcessFlags) -> ObjectKey | None:
     """The Service whose addresses count, None when others do."""
-    if not flags.publish_service or flags.publish_status_address or not flags.update_status:
-        return None
-    namespace, _, name = flags.publish_service.partition("/")
-    return ObjectKey("Service", namespace, name)
+    namespace, _, name = (flags.published_service() or "").partition("/")
+    return ObjectKey("Service", namespace, name) if name else None
 
 
 def published_addresses(
