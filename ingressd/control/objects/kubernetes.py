@@ -17,7 +17,7 @@ SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """What we read of ObjectMeta. `namespace` is "" for cluster-scoped kinds, and filled in ("default") for others."""
 
     name: str = ""
@@ -39,21 +39,21 @@ class BriefMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_
     uid: str = ""
 
 
-class ServiceBackendPort(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class ServiceBackendPort(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """A port of a Service, by name or number; neither is a mistake that translation reports."""
 
     name: str = ""
     number: int = 0
 
 
-class IngressServiceBackend(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class IngressServiceBackend(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """The Service of a backend, in the Ingress's namespace."""
 
     name: str = ""
     port: ServiceBackendPort = ServiceBackendPort()
 
 
-class TypedLocalObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class TypedLocalObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """A `resource` backend."""
 
     api_group: str = ""
@@ -61,14 +61,14 @@ class TypedLocalObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=
     name: str = ""
 
 
-class IngressBackend(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class IngressBackend(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """Exactly one of `service` and `resource` should be set."""
 
     service: IngressServiceBackend | None = None
     resource: TypedLocalObjectReference | None = None
 
 
-class HTTPIngressPath(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class HTTPIngressPath(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """One path. `path_type` is required by the API and "" when it is missing."""
 
     path: str = ""
@@ -76,27 +76,27 @@ class HTTPIngressPath(msgspec.Struct, frozen=True, rename="camel", gc=False):
     backend: IngressBackend = IngressBackend()
 
 
-class HTTPIngressRuleValue(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class HTTPIngressRuleValue(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """The paths of a rule."""
 
     paths: tuple[HTTPIngressPath, ...] = ()
 
 
-class IngressRule(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class IngressRule(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """`host` "" is every host. `http` None: the host's requests go to the default backend."""
 
     host: str = ""
     http: HTTPIngressRuleValue | None = None
 
 
-class IngressTLS(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class IngressTLS(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """No hosts: those of the rules, or the wildcard host of the controller."""
 
     hosts: tuple[str, ...] = ()
     secret_name: str = ""
 
 
-class IngressSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class IngressSpec(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """`ingress_class_name` None is "not set", which is not the same as ""."""
 
     ingress_class_name: str | None = None
@@ -133,7 +133,7 @@ class AddressStatus(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
-class Ingress(msgspec.Struct, frozen=True, rename="camel", gc=False):
+class Ingress(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """networking.k8s.io/v1. `status` is what the API server has, whoever wrote it; never an input of translation."""
 
     metadata: Metadata

@@ -7,19 +7,19 @@ from typing import Final
 import msgspec
 
 from ingressd.control.objects.event import AnyObject
-from ingressd.control.objects.kubernetes import EndpointSlice, Service
+from ingressd.control.objects.kubernetes import EndpointSlice, Ingress, Service
 
 Resting = AnyObject | bytes
 """An object, or its packed form."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decoders: Final[dict[str, msgspec.msgpack.Decoder[AnyObject]]] = {
-    kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (Service, EndpointSlice)
+    kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (Ingress, Service, EndpointSlice)
 }
 
 
 def pack(kind: str, value: AnyObject) -> Resting:
-    """An object of a kind to keep: packed when its kind comes in great numbers and is rarely looked at."""
+    """An object of a kind to keep: packed when its kind comes in great numbers."""
     return _encode(value) if kind in _decoders else value
 
 

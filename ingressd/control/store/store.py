@@ -1,7 +1,7 @@
 """The store: current objects by key, and what translation needs to look up quickly.
 
 Copy on write: a view shares the store's dicts until the store next changes the one in question, so a view costs a few
-references and stays what it was. Services and EndpointSlices rest packed, and are a new object at every look.
+references and stays what it was. Ingresses, Services and EndpointSlices rest packed: each look gives a new object.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StoreView:
     def __init__(
         self,
         kinds: Mapping[str, Mapping[ObjectKey, Resting]],
-        good: Mapping[ObjectKey, AnyObject],
+        good: Mapping[ObjectKey, Resting],
         *,
         slices: Mapping[ServiceName, tuple[ObjectKey, ...]],
     ) -> None:
@@ -42,7 +42,8 @@ class StoreView:
 
     def get(self, key: ObjectKey) -> AnyObject | None:
         """The current object, or None."""
-        return _look_up(self._kinds, key)
+        of_kind = self._kinds.get(key.kind)
+        return None if of_kind is None else _unpacked(key.kind, of_kind.get(key))
 
     def find(self, of_type: type[T], *, namespace: str = "", name: str) -> T | None:
         """The current object of a type: `view.find(Service, namespace="default", name="api")`."""
@@ -50,7 +51,17 @@ class StoreView:
 
     def last_good(self, key: ObjectKey) -> AnyObject | None:
         """The last version that translation accepted, or None. It is kept until the object is deleted."""
-        return self._good.get(key)
+        return _unpacked(key.kind, self._good.get(key))
+
+    def other_good(self, key: ObjectKey) -> AnyObject | None:
+        """The last accepted version where that is not the current one."""
+        good = self._good.get(key)
+        return None if good is None or good is self.resting(key) else unpack(key.kind, good)
+
+    def resting(self, key: ObjectKey) -> object:
+        """What the store keeps of the current version: the same object as long as the version is the same."""
+        of_kind = self._kinds.get(key.kind)
+        return None if of_kind is None else of_kind.get(key)
 
     def keys(self, of_type: type[object]) -> tuple[ObjectKey, ...]:
         """The keys of a type in order."""
@@ -94,7 +105,7 @@ class Store:
     def __init__(self) -> None:
         self._kinds: dict[str, dict[ObjectKey, Resting]] = {}
         self._positions: dict[ObjectKey, Position] = {}
-        self._good: dict[ObjectKey, AnyObject] = {}
+        self._good: dict[ObjectKey, Resting] = {}
         self._slices: dict[ServiceName, tuple[ObjectKey, ...]] = {}
         self._shared: set[str] = set()
         self.changes = 0
@@ -125,9 +136,10 @@ class Store:
         good = self._own("good", self._good)
         self._good = good
         for key in keys:
-            value = self._current(key)
-            if value is not None:
-                good[key] = value
+            of_kind = self._kinds.get(key.kind)
+            resting = None if of_kind is None else of_kind.get(key)
+            if resting is not None:
+                good[key] = resting
 
     def remember(self, found: Iterable[tuple[ObjectKey, AnyObject]]) -> None:
         """Take last good versions from before a restart: those of objects that are still there (same uid) and have
@@ -136,11 +148,11 @@ class Store:
         for key, value in found:
             current = self._current(key)
             if current is not None and key not in good and _uid(current) == _uid(value):
-                good[key] = value
+                good[key] = pack(key.kind, value)
 
     def last_good(self, key: ObjectKey) -> AnyObject | None:
         """The last accepted version, or None."""
-        return self._good.get(key)
+        return _unpacked(key.kind, self._good.get(key))
 
     def get(self, key: ObjectKey) -> AnyObject | None:
         """The current object, or None."""
@@ -157,7 +169,8 @@ class Store:
         return StoreView(dict(self._kinds), self._good, slices=self._slices)
 
     def _current(self, key: ObjectKey) -> AnyObject | None:
-        return _look_up(self._kinds, key)
+        of_kind = self._kinds.get(key.kind)
+        return None if of_kind is None else _unpacked(key.kind, of_kind.get(key))
 
     def _own(self, name: str, table: dict[Key, Value]) -> dict[Key, Value]:
         if name in self._shared:
@@ -180,10 +193,8 @@ class Store:
             _reindex(self._slices, key, old=_service_of(old), new=_service_of(new))
 
 
-def _look_up(kinds: Mapping[str, Mapping[ObjectKey, Resting]], key: ObjectKey) -> AnyObject | None:
-    of_kind = kinds.get(key.kind)
-    resting = None if of_kind is None else of_kind.get(key)
-    return None if resting is None else unpack(key.kind, resting)
+def _unpacked(kind: str, resting: Resting | None) -> AnyObject | None:
+    return None if resting is None else unpack(kind, resting)
 
 
 def same_content(old: AnyObject | None, new: AnyObject | None) -> bool:

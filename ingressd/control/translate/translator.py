@@ -55,7 +55,7 @@ class Translator:
 
     def __init__(self) -> None:
         self._reader = CertificateReader()
-        self._memo: dict[ObjectKey, tuple[AnyObject, ObjectDraft]] = {}
+        self._memo: dict[ObjectKey, tuple[object, ObjectDraft]] = {}
         self._snapshot = Snapshot()
         self._wanted = Wanted()
         self._reset()
@@ -217,21 +217,21 @@ class Translator:
             class_name = scope.classes.class_of(found)
             if class_name is None:
                 orphan = scope.classes.orphan(found)
-                return _left_out(self._pure_draft(key, found), orphan) if orphan else None
-            draft = without_blocked_words(self._pure_draft(key, found), found, scope.blocked_words)
+                return _left_out(self._pure_draft(view, key, found), orphan) if orphan else None
+            draft = without_blocked_words(self._pure_draft(view, key, found), found, scope.blocked_words)
             if draft.refused:
-                good = view.last_good(key)
-                if isinstance(good, Ingress) and good is not found:
+                good = view.other_good(key)
+                if isinstance(good, Ingress):
                     draft = fall_back(draft, without_blocked_words(draft_ingress(key, good), good, scope.blocked_words))
             if class_name in scope.with_policy:
                 draft = msgspec.structs.replace(draft, class_name=class_name)
             return without_catch_all(draft) if scope.disable_catch_all else draft
-        return self._pure_draft(key, found)
+        return self._pure_draft(view, key, found)
 
-    def _pure_draft(self, key: ObjectKey, found: AnyObject) -> ObjectDraft:
+    def _pure_draft(self, view: StoreView, key: ObjectKey, found: AnyObject) -> ObjectDraft:
         """The draft that depends on nothing but the object, remembered with it."""
-        memo = self._memo.get(key)
-        if memo is not None and memo[0] is found:
+        memo, version = self._memo.get(key), view.resting(key)
+        if memo is not None and memo[0] is version:
             return memo[1]
         if isinstance(found, Ingress):
             draft = draft_ingress(key, found)
@@ -239,7 +239,7 @@ class Translator:
             draft = draft_route(key, found)
         else:
             raise TypeError(f"{key} has no draft")
-        self._memo[key] = (found, draft)
+        self._memo[key] = (version, draft)
         return draft
 
     def _report(self, key: ObjectKey, environment: Environment) -> None:

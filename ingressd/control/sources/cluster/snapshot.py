@@ -215,6 +215,6 @@ def _entries(
                 if not good:
                     yield key, value, False
                     continue
-                last = view.last_good(key)
-                if last is not None and last is not value and isinstance(last, kind.type):
+                last = view.other_good(key)
+                if isinstance(last, kind.type):
                     yield key, last, True
