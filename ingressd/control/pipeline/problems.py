@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ingressd.model.problem import Problem
+
+News = Callable[[list[Problem], list[Problem]], None]
 
 LINES_AT_ONCE = 100
 """More news than this in one go end in a count, so that one bad class in a big cluster floods no log."""
@@ -14,8 +16,10 @@ LINES_AT_ONCE = 100
 class ProblemBoard:
     """The problems of this moment, gathered from whoever finds them: sources, translation, workers, the supervisor."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, *, news: News = lambda appeared, gone: None) -> None:
+        """`news` hears what is new and what is gone, each time something is."""
         self._log = log
+        self._news = news
         self._by_finder: dict[str, tuple[Problem, ...]] = {}
         self._current: frozenset[Problem] = frozenset()
 
@@ -30,6 +34,7 @@ class ProblemBoard:
             return
         appeared, gone = sorted(current - self._current), sorted(self._current - current)
         self._current = current
+        self._news(appeared, gone)
         for problem in appeared[:LINES_AT_ONCE]:
             level = logging.ERROR if problem.severity == "error" else logging.WARNING
             self._log.log(level, "%s", problem, extra={"object": str(problem.origin), "reason": problem.reason})

@@ -15,12 +15,12 @@ from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Ingress, Metadata
 from ingressd.control.sources.cluster.api import ApiError
 from ingressd.control.status.addresses import AddressBook, Write, body_of
+from ingressd.control.status.complaints import Complaints
 from ingressd.control.status.queue import WriteQueue
 
 TIMEOUT_S: Final = 10.0
 CLEARING_PER_S: Final = 200.0
 """How fast statuses are taken back at the end, when time is short."""
-SAY_AGAIN_S: Final = 60.0
 FIELD_MANAGER: Final = "ingressd"
 
 log = logging.getLogger("ingressd.status")
@@ -72,7 +72,7 @@ class StatusWriter:
         self._look = asyncio.Event()
         self._idle = asyncio.Event()
         self._closing = False
-        self._said: dict[str, float] = {}
+        self._complaints = Complaints(log, clock)
         self.interval_s = 60.0
         """How often all statuses are compared."""
         self.results = {"written": 0, "removed": 0, "conflict": 0, "failed": 0}
@@ -188,7 +188,4 @@ class StatusWriter:
         self.results["failed"] += 1
         if error.status in (0, 401, 429) or error.status >= 500:
             self._queue.hold(now_s, at_least_s=error.retry_after_s or 0.0)
-        what = f"{error.status} {error.reason}"
-        if now_s - self._said.get(what, -SAY_AGAIN_S) >= SAY_AGAIN_S:
-            self._said[what] = now_s
-            log.warning("status of %s cannot be written: %s", key, error)
+        self._complaints.say(f"{error.status} {error.reason}", f"status of {key} cannot be written: {error}")

@@ -47,3 +47,17 @@ def test_a_flood_ends_in_a_count(board, caplog, monkeypatch):
     lines = said(caplog)
     assert len(lines) == 3
     assert lines[-1] == ("WARNING", "and 3 more problems")
+
+
+def test_news_are_what_is_new_and_what_is_gone():
+    heard = []
+    board = ProblemBoard(logging.getLogger("test.problems"), news=lambda appeared, gone: heard.append((appeared, gone)))
+    one = Problem("error", Origin("Ingress", "default", "a"), "InvalidIngress", "spec", "x")
+    two = Problem("error", Origin("Ingress", "default", "b"), "InvalidIngress", "spec", "x")
+    board.put({"translate": [one]})
+    board.put({"translate": [one]})
+    board.put({"workers": [one]})  # The same said by another is not new.
+    board.put({"translate": [two]})
+    assert heard == [([one], []), ([two], [])]
+    board.put({"workers": []})
+    assert heard[2:] == [([], [one])]
