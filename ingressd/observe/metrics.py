@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from ingressd.observe import counters as cells
 from ingressd.observe.admission_metrics import AdmissionMetrics
 from ingressd.observe.counters import DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES
+from ingressd.observe.duty_metrics import Duties, duty_families
 from ingressd.observe.totals import Row, Totals
 
 PREFIX: Final = "nginx_ingress_controller_"
@@ -93,6 +94,7 @@ class State(NamedTuple):
     certificates: tuple[CertificateExpiry, ...] = ()
     endpoints_ejected: int = 0
     in_flight: int = 0
+    duties: Duties | None = None
 
 
 class _Name(NamedTuple):
@@ -356,6 +358,8 @@ class _TreeCollector(Collector):
             units.add_metric((kind,), count)
         yield units
         yield from _certificates(state.certificates, self._identity)
+        if state.duties is not None:
+            yield from duty_families(state.duties, prefix=PREFIX, labels=CONTROLLER_LABELS, values=self._identity)
 
     def _last_reload(self) -> Iterator[Metric]:
         """One label set each."""

@@ -6,7 +6,7 @@ taken that are exactly those we gave it; whatever else its new owner wrote stays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -52,8 +52,8 @@ class AddressBook:
         self._known = False
         self._last: tuple[Any, Entries | None] = ({}, None)
 
-    def tell(self, statuses: Mapping[ObjectKey, Any]) -> list[ObjectKey]:
-        """Statuses that are true now, None for objects that have none any more; those that have to be written."""
+    def tell(self, statuses: Mapping[ObjectKey, Any]) -> None:
+        """Statuses that are true now, None for objects that have none any more."""
         for key, status in statuses.items():
             if key.kind != "Ingress":
                 continue
@@ -67,7 +67,10 @@ class AddressBook:
             # When nobody knows the addresses any more, what we gave the object is still ours to take back.
             self._ours[key] = self._ours.get(key, ()) if entries is None else entries
             self._left.pop(key, None)
-        return [key for key in statuses if self.write(key) is not None]
+
+    def differing(self, keys: Iterable[ObjectKey]) -> list[ObjectKey]:
+        """Those of the keys that have to be written. A look at each object: a few µs."""
+        return [key for key in keys if self.write(key) is not None]
 
     def give_up(self) -> None:
         """Nothing is ours from now on."""
@@ -112,7 +115,7 @@ class AddressBook:
         """Everything that may have to be written, a part at a time; it may change meanwhile."""
         keys = [*self._ours, *self._left]
         for start in range(0, len(keys), SLICE):
-            yield [key for key in keys[start : start + SLICE] if self.write(key) is not None]
+            yield self.differing(keys[start : start + SLICE])
 
     def _entries(self, status: Any) -> Entries | None:
         """The entries of a status, None when nobody knows them. Objects share one status, so one is remembered."""

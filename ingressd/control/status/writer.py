@@ -14,7 +14,7 @@ import msgspec
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Ingress, Metadata
 from ingressd.control.sources.cluster.api import ApiError
-from ingressd.control.status.addresses import AddressBook, Write, body_of
+from ingressd.control.status.addresses import SLICE, AddressBook, Write, body_of
 from ingressd.control.status.complaints import Complaints
 from ingressd.control.status.queue import WriteQueue
 
@@ -79,12 +79,14 @@ class StatusWriter:
 
     # ------------------------------------------------------------------ what is heard
     def served(self, statuses: Mapping[ObjectKey, Any]) -> None:
-        """Statuses that every worker serves now, None for those that are gone. In proportion to how many they are."""
+        """Statuses that every worker serves now, None for those that are gone."""
         if self._closing:
             return
-        wanted = self._book.tell(statuses)
-        if self._leads():
-            self._add(wanted)
+        self._book.tell(statuses)
+        if len(statuses) > SLICE:
+            self._look.set()  # To be looked at in slices: it is in the way of a change.
+        elif self._leads():
+            self._add(self._book.differing(statuses))
 
     def leading(self, leads: bool) -> None:
         """We begin to lead, or end."""

@@ -18,6 +18,7 @@ from ingressd.control.objects.kubernetes import (
     Metadata,
 )
 from ingressd.control.sources.cluster.api import ApiError
+from ingressd.control.status.addresses import SLICE
 from ingressd.control.status.queue import IN_FLIGHT
 from ingressd.control.status.writer import StatusWriter
 
@@ -158,6 +159,18 @@ async def test_a_follower_writes_nothing_and_everything_once_it_leads(stage):
     stage.lead(True)
     await stage.until(lambda: all(stage.api.addresses(number) == OURS for number in range(20)), within_s=2)
     assert stage.api.most_at_once <= IN_FLIGHT
+
+
+@scenario
+async def test_a_change_of_every_object_is_looked_at_in_slices(stage):
+    for number in range(3 * SLICE):
+        stage.api.put(number, OURS)
+    looks = []
+    current = stage.api.seen.get
+    stage.writer._book._current = lambda at: looks.append(asyncio.get_running_loop().time()) or current(at)
+    stage.writer.served({key(number): {"loadBalancer": {}} for number in range(3 * SLICE)})
+    assert looks == [], "not before the pipeline goes on"
+    await stage.until(lambda: all(stage.api.addresses(number) == () for number in range(3 * SLICE)))
 
 
 @scenario
