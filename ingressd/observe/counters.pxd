@@ -27,6 +27,7 @@ cdef class WorkerCounters:
     cdef public long long pool_closed
     cdef public long long pool_idle
     cdef public long long connect_failures
+    cdef public long long framing_faults
     cdef public long long retries
     cdef public long long retries_refused
     cdef public long long ejections

@@ -126,6 +126,7 @@ ATTRIBUTES: Final = (
     "pool_closed",
     "pool_idle",
     "connect_failures",
+    "framing_faults",
     "retries",
     "retries_refused",
     "ejections",
@@ -170,6 +171,7 @@ class WorkerCounters:
         self.pool_closed = 0
         self.pool_idle = 0
         self.connect_failures = 0
+        self.framing_faults = 0
         self.retries = 0
         self.retries_refused = 0
         self.ejections = 0

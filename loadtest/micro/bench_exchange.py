@@ -94,6 +94,7 @@ async def run(seconds: float) -> None:
     for name, request in (("small", REQUEST), ("browser", BROWSER)):
         worker.buffer[: len(request)] = request
         client.buffer_updated(len(request))
+        worker.outbox.flush()
         best = float("inf")
         for _ in range(5):
             count = 0
@@ -104,8 +105,8 @@ async def run(seconds: float) -> None:
                     upstream.buffer_updated(len(RESPONSE))
                     worker.buffer[: len(request)] = request
                     client.buffer_updated(len(request))
+                    worker.outbox.flush()  # An answer that comes before the request has left is none.
                 count += 500
-                worker.outbox.flush()
                 worker.access_log.flush()
             best = min(best, (time.process_time() - start) / count)
         worker.buffer[: len(RESPONSE)] = RESPONSE

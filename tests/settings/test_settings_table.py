@@ -175,7 +175,9 @@ def test_an_unknown_key_names_the_nearest():
     assert (problem.reason, problem.message) == ("UnknownKey", "unknown key; did you mean 'proxy-body-size'?")
 
 
-@pytest.mark.parametrize("key", ["allow-backend-server-header", "enable-brotli", "custom-http-errors", "service-upstream"])
+@pytest.mark.parametrize(
+    "key", ["allow-backend-server-header", "enable-brotli", "custom-http-errors", "service-upstream"]
+)
 def test_a_known_key_that_is_not_built_is_refused_by_name(key):
     (problem,) = parse_settings({key: "true"}).problems
     assert (problem.key, problem.reason, problem.severity) == (key, "NotBuilt", "error")

@@ -76,6 +76,20 @@ class PlayedTransport:
         self.reading = True
 
 
+class PlayedUpstream(UpstreamConnection):
+    """What an endpoint says comes in a turn of its own, so what we had to say to it has gone out before."""
+
+    turn_ends: Callable[[], None]
+
+    def data_received(self, data: bytes) -> None:
+        self.turn_ends()
+        super().data_received(data)
+
+    def said_in_this_turn(self, data: bytes) -> None:
+        """Bytes that were there before anything of this turn was written."""
+        super().data_received(data)
+
+
 class Stage:
     """One route `/` to one upstream of one endpoint, with as many pooled connections as asked for."""
 
@@ -86,15 +100,16 @@ class Stage:
         self.group = dataplane._groups["/u"]
         (self.endpoint,) = self.group.endpoints.values()
 
-    def pooled(self) -> UpstreamConnection:
+    def pooled(self) -> PlayedUpstream:
         """A connection that waits in the pool."""
-        connection = UpstreamConnection(
+        connection = PlayedUpstream(
             self.worker.buffer,
             self.worker.outbox,
             limits=self.worker.current.response_limits,
             server_name="",
             opened_s=self.now[0],
         )
+        connection.turn_ends = self.worker.outbox.flush
         connection.connection_made(PlayedTransport())
         self.endpoint.pool.opened(connection)
         self.endpoint.pool.release(connection, self.now[0])

@@ -19,6 +19,7 @@ from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.evidence import is_deaf
 from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
 
 
@@ -118,10 +119,19 @@ class Attempts(ResponseHandler):
         if self._tries == 1:
             group.budget.count_request(now)
         self._take(endpoint)
+        self._over_next_connection(endpoint, now)
+
+    def _over_next_connection(self, endpoint: EndpointState, now: float) -> None:
+        route = self.route
+        head = self.head
+        if route is None or route.group is None or head is None:
+            return
+        group = route.group
         server_name = group.server_name(self.host.decode("latin-1")) if group.context is not None else ""
         if not self._fresh:
             connection = endpoint.pool.take(server_name)
-            if connection is not None and head.method not in IDEMPOTENT:
+            if group.context is not None and head.method not in IDEMPOTENT:
+                # Over TLS the connection cannot tell what waits in its receive queue; what is in doubt is not used.
                 while connection is not None and has_unread(connection.transport):
                     connection.close()
                     connection = endpoint.pool.take(server_name)
@@ -202,7 +212,8 @@ class Attempts(ResponseHandler):
         if not connection.reusable:
             # It spoke before it was asked, or left already: whatever that was, it is not our answer.
             connection.close()
-            self._failed(Failure.CLOSED, "closed, or spoke, before the request")
+            self._sent = False
+            self._failed(Failure.STALE, "")
             return
         if endpoint.failures:
             group.balancer.connect_succeeded(endpoint)
@@ -239,10 +250,37 @@ class Attempts(ResponseHandler):
                 self._replay = None
                 client.resume_reading()
         if ended:
-            client.set_deadline(now + route.read_timeout_s)
+            client.set_deadline(now + route.unheard_s)
         else:
             client.set_deadline(now + self.runtime.body_timeout_s)
         connection.send(self, head.method, message, ended)
+
+    def _unheard(self, connection: UpstreamConnection, now: float) -> bool:
+        """At the deadline of a sent request: whether the read time-out is still to come, and this was but a look.
+
+        A peer that has gone without a word (its node died, a firewall forgot the connection) acknowledges nothing. For
+        `proxy-connect-timeout` that is believed to be loss; then the law for a connection that died holds.
+        """
+        route = self.route
+        if route is None or not self._request_ended or self.answering:
+            return False
+        until_s = self.upstream_started_s + route.read_timeout_s
+        if now >= until_s or route.unheard_s >= route.read_timeout_s:
+            return False
+        endpoint = self._endpoint
+        if (
+            endpoint is not None
+            and is_deaf(connection.transport, route.connect_timeout_s)
+            and self._retry(Failure.CLOSED)
+        ):
+            endpoint.pool.drop_idle()
+            self._connection = None
+            connection.close()
+            self._fresh = True
+            self._failed(Failure.CLOSED, "does not acknowledge what is sent")
+        else:
+            self.client.set_deadline(until_s)
+        return True
 
     # ------------------------------------------------------------------------------------------------ failures
     def on_upstream_failed(self, connection: UpstreamConnection, failure: Failure, detail: str) -> None:
@@ -250,6 +288,13 @@ class Attempts(ResponseHandler):
         if connection is not self._connection:
             return
         self._connection = None
+        if failure is Failure.STALE and self._replayable():
+            # The retry law: discarded silently, and the next one taken. Nothing of the request has left.
+            self._sent = False
+            endpoint = self._endpoint
+            if connection.reused and endpoint is not None:
+                self._over_next_connection(endpoint, self.worker.clock())
+                return
         if failure is Failure.CLOSED and connection.reused and connection.requests > 1 and not self.answering:
             self._fresh = True
         self._failed(failure, detail)

@@ -295,8 +295,11 @@ class Exchange(Attempts):
             client.abort()
             self.finish(self.worker.clock())
             return
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is not None:
+            if self._unheard(connection, now):
+                return
+            self._connection = None
             connection.close()
         self._failed(Failure.READ_TIMEOUT if self._request_ended else Failure.SEND_TIMEOUT, "")
 

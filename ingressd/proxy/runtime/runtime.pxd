@@ -17,6 +17,7 @@ cdef class CompiledRoute:
     cdef public tuple response_filters
     cdef public object route
     cdef public RouteSeries series
+    cdef public double unheard_s
     cdef public object upgrades
     cdef public str upstream_name
 

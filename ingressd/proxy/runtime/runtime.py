@@ -36,6 +36,7 @@ class CompiledRoute:
         "response_filters",
         "route",
         "series",
+        "unheard_s",
         "upgrades",
         "upstream_name",
     )
@@ -57,6 +58,8 @@ class CompiledRoute:
         self.connect_timeout_s = policy.connect_timeout_s
         self.failed_closed = policy.failed_closed
         self.read_timeout_s = policy.read_timeout_s
+        self.unheard_s = min(policy.connect_timeout_s, policy.read_timeout_s)
+        """When a request that is not answered is looked after: has it arrived at all?"""
         self.upgrades = frozenset(token.encode("ascii") for token in policy.upgrades)
         self.log = policy.access_log and process.access_log.path != ""
         origin = route.origin

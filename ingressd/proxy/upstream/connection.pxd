@@ -21,9 +21,12 @@ cdef class UpstreamConnection:
     cdef bytes _method
     cdef Outbox _outbox
     cdef bint _poisoned
+    cdef object _queue
     cdef bint _reading_paused
     cdef bint _request_ended
     cdef long _scanned
+    cdef bint _unsent
+    cdef public bint faulty
     cdef public ResponseHandler handler
     cdef public double idle_since_s
     cdef public object on_lost
@@ -34,6 +37,7 @@ cdef class UpstreamConnection:
     cdef public long state
     cdef public object transport
     cpdef send(self, ResponseHandler handler, bytes method, bytes message, bint end)
+    cpdef write(self, bytes data)
     cpdef send_body(self, bytes data, bint end)
     cpdef data_received(self, bytes data)
     cdef _receive_head(self, bytes data)

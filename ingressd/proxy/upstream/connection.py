@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection to an endpoint: writes requests, reads responses, knows when it may be used again.
 
 A connection that saw any framing fault or one surplus byte is never used again (RFC 9112 section 9.2: a client that
-receives data it did not ask for must not take it for the answer to a later request).
+receives data it did not ask for must not take it for the answer to a later request). Nor is what was there before the
+request left an answer to it: the receive queue is looked at right before the request is written.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ingressd.protocol.h1 import (
 )
 from ingressd.proxy.drain.linger import read_left
 from ingressd.proxy.tls.transport import TlsTransport
+from ingressd.proxy.upstream.evidence import anything_acknowledged, is_speech, receive_queue
 from ingressd.proxy.upstream.failure import Failure
 from ingressd.proxy.upstream.outbox import Outbox
 
@@ -34,6 +36,8 @@ MAX_INTERIM_RESPONSES: Final = 64
 """A flood of 1xx is a fault of the upstream, not something to relay without end."""
 
 END_OF_HEAD: Final = b"\r\n\r\n"
+LATE_408: Final = (b"HTTP/1.1 408", b"HTTP/1.0 408")
+"""How servers tell an idle connection that they close it (RFC 9110 section 15.5.9)."""
 
 
 class ResponseHandler:
@@ -99,9 +103,12 @@ class UpstreamConnection:
         "_method",
         "_outbox",
         "_poisoned",
+        "_queue",
         "_reading_paused",
         "_request_ended",
         "_scanned",
+        "_unsent",
+        "faulty",
         "handler",
         "idle_since_s",
         "on_lost",
@@ -145,6 +152,10 @@ class UpstreamConnection:
         self._decoder: ChunkedDecoder | None = None
         self._head: ResponseHead | None = None
         self._poisoned = False
+        self._queue: Any = None
+        self._unsent = False
+        self.faulty = False
+        """It broke the framing or said what nobody asked for: its endpoint may do so on other connections, too."""
         self._request_ended = True
         self._reading_paused = False
         self._interims = 0
@@ -164,14 +175,34 @@ class UpstreamConnection:
         self._method = method
         self._request_ended = end
         self._interims = 0
-        self._outbox.write(self.transport, message)
+        self._unsent = True
+        self._outbox.write(self, message)
 
     def send_body(self, data: bytes, end: bool) -> None:
         """Write more of the request's body, already framed."""
         if end:
             self._request_ended = True
         if data and self.state != CLOSED:
-            self._outbox.write(self.transport, data)
+            self._outbox.write(self, data)
+
+    def write(self, data: bytes) -> None:
+        """From the outbox, at the end of the turn: the request leaves, unless something has come before it."""
+        if self._unsent:
+            queue = self._queue
+            if queue is not None:
+                found = queue.poll(0)
+                if found:
+                    self._preceded(is_speech(found))
+                    return
+            self._unsent = False
+        elif self.state == CLOSED:
+            return
+        self.transport.write(data)
+
+    def _preceded(self, spoke: bool) -> None:
+        """The endpoint has ended, or said something, before the request left: whatever that is, it answers nothing."""
+        self.faulty = self.faulty or spoke
+        self._fail(Failure.STALE, "")
 
     def write_tunnel(self, data: bytes) -> None:
         """Write opaque bytes after a 101."""
@@ -185,6 +216,8 @@ class UpstreamConnection:
             transport.abort()
             return
         transport.set_write_buffer_limits(self._high_water)
+        if not isinstance(transport, TlsTransport):  # There, what waits may be TLS's own: tickets, key updates.
+            self._queue = receive_queue(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -195,7 +228,10 @@ class UpstreamConnection:
     def data_received(self, data: bytes) -> None:
         state = self.state
         if state == AWAIT_HEAD:
-            self._receive_head(data)
+            if self._unsent:
+                self._preceded(not data.startswith(LATE_408))
+            else:
+                self._receive_head(data)
         elif state == BODY:
             self._receive_body(data, 0)
         elif state == TUNNEL:
@@ -203,6 +239,7 @@ class UpstreamConnection:
                 self.handler.on_tunnel(data)
         else:
             # Nobody asked: an idle connection that speaks (a late 408, or an attack) is of no use to anybody.
+            self.faulty = self.faulty or not data.startswith(LATE_408)
             self.close()
 
     def eof_received(self) -> bool:
@@ -244,6 +281,9 @@ class UpstreamConnection:
     def _receive_head(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
+        elif self.requests == 1 and self._queue is not None and not anything_acknowledged(self.transport):
+            self._fail(Failure.BAD_RESPONSE, "answered before the request arrived")
+            return
         start = 0
         while True:
             try:
@@ -297,7 +337,7 @@ class UpstreamConnection:
             have = len(data) - start
             if have >= length:
                 if have > length:
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                 self._ended()
                 handler.on_response(self, head, data[start : start + length], True)
                 return
@@ -306,7 +346,7 @@ class UpstreamConnection:
             handler.on_response(self, head, data[start:] if have else b"", False)
         elif framing == NO_BODY:
             if len(data) > start:
-                self._poisoned = True
+                self._poisoned = self.faulty = True
             self._ended()
             handler.on_response(self, head, b"", True)
         elif framing == CHUNKED:
@@ -321,7 +361,7 @@ class UpstreamConnection:
                 return
             if decoder.done:
                 if consumed < len(data):
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                 self._ended()
                 handler.on_response(self, head, payload, True)
                 return
@@ -344,7 +384,7 @@ class UpstreamConnection:
             left = self._left
             if have >= left:
                 if have > left:
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                     data = data[:left]
                 self._ended()
                 handler.on_response_body(self, data, True)
@@ -363,7 +403,7 @@ class UpstreamConnection:
                 return
             if decoder.done:
                 if consumed < len(data):
-                    self._poisoned = True
+                    self._poisoned = self.faulty = True
                 self._ended()
                 handler.on_response_body(self, payload, True)
             elif payload:
@@ -405,6 +445,7 @@ class UpstreamConnection:
     def close(self) -> None:
         """Close without telling the handler: it has decided so, or there is none."""
         self.handler = None
+        self._unsent = False
         if self.state != CLOSED:
             self.state = CLOSED
             self._held = b""
@@ -431,13 +472,14 @@ class UpstreamConnection:
             return
         # The retry law ends at the first response byte: half a head is an answer, and a bad one.
         silent = not self._held
+        unsent, self._unsent = self._unsent, False
         self.state = CLOSED
         self.handler = None
         self._held = b""
         self._poisoned = True
         if handler is not None:
             if state == AWAIT_HEAD:
-                failure = Failure.CLOSED if silent else Failure.BAD_RESPONSE
+                failure = (Failure.STALE if unsent else Failure.CLOSED) if silent else Failure.BAD_RESPONSE
                 handler.on_upstream_failed(self, failure, str(exc or "closed"))
             elif state == BODY:
                 until_close = head is not None and head.framing not in (LENGTH, CHUNKED, NO_BODY)
@@ -449,6 +491,8 @@ class UpstreamConnection:
             self.transport.abort()
 
     def _fail(self, failure: Failure, detail: str) -> None:
+        if failure is not Failure.STALE:
+            self.faulty = True
         handler = self.handler
         self.close()
         if handler is not None:

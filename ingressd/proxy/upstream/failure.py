@@ -16,7 +16,7 @@ class Failure(Enum):
     CONNECT_TIMEOUT = "upstream did not accept the connection in time"
     TLS = "TLS handshake with upstream failed"
     CLOSED = "upstream closed the connection before it answered"
-    STALE = "pooled connection was closed by upstream"
+    STALE = "upstream closed the connection, or spoke, before the request was sent"
     BAD_RESPONSE = "upstream sent an invalid response"
     TRUNCATED = "upstream ended its response early"
     READ_TIMEOUT = "upstream did not answer in time"

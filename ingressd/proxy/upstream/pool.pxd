@@ -12,8 +12,11 @@ cdef class PoolLimits:
 
 cdef class IdlePool:
     cdef WorkerCounters _counters
+    cdef bint _shut
+    cdef bint _suspect
     cdef public bint closed
     cdef public list idle
     cdef public PoolLimits limits
+    cdef public double trusted_from_s
     cpdef UpstreamConnection take(self, str server_name)
     cpdef release(self, UpstreamConnection connection, double now)

@@ -1,5 +1,8 @@
 """Idle connections of one endpoint of one upstream.
 
+An endpoint that broke the framing, or said what nobody asked for, may say the rest of it when somebody else's request
+is on that connection already. For a while its connections carry one request each.
+
 Keyed by upstream, address and TLS server name, because connections are interchangeable only when all three agree (the
 upstream fixes certificate, verification and protocol). Owned by one worker. LIFO: the connection used last is the least
 likely to have been closed by the peer, and the others age out.
@@ -7,8 +10,13 @@ likely to have been closed by the peer, and the others age out.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ingressd.observe.counters import WorkerCounters
 from ingressd.proxy.upstream.connection import UpstreamConnection
+
+DISTRUST_S: Final = 10.0
+"""How long nothing is pooled after a fault in the framing."""
 
 
 class PoolLimits:
@@ -32,13 +40,16 @@ class PoolLimits:
 class IdlePool:
     """A stack of idle connections."""
 
-    __slots__ = ("_counters", "closed", "idle", "limits")
+    __slots__ = ("_counters", "_shut", "_suspect", "closed", "idle", "limits", "trusted_from_s")
 
     def __init__(self, limits: PoolLimits, counters: WorkerCounters) -> None:
         self.limits = limits
         self._counters = counters
         self.idle: list[UpstreamConnection] = []
         self.closed = False
+        self.trusted_from_s = 0.0
+        """When connections are kept again (monotonic seconds)."""
+        self._suspect = self._shut = False
 
     def __repr__(self) -> str:
         return f"<IdlePool {len(self.idle)} idle{', closed' if self.closed else ''}>"
@@ -73,7 +84,13 @@ class IdlePool:
     def release(self, connection: UpstreamConnection, now: float) -> None:
         """Take a connection back after an exchange; closed instead when a limit says so."""
         limits = self.limits
-        if self.closed or not connection.reusable:
+        if not connection.reusable:
+            if connection.faulty:
+                self._distrust(connection)
+                self._keeps(now)
+            connection.close()
+            return
+        if self._shut and not self._keeps(now):
             connection.close()
             return
         if (
@@ -92,6 +109,29 @@ class IdlePool:
         """The connection is gone."""
         if connection in self.idle:
             self.idle.remove(connection)
+        if connection.faulty:
+            self._distrust(connection)
+
+    def _keeps(self, now: float) -> bool:
+        """Whether connections are kept, when there is a doubt."""
+        if self._suspect:
+            self._suspect = False
+            self.trusted_from_s = now + DISTRUST_S
+        self._shut = self.closed or now < self.trusted_from_s
+        return not self._shut
+
+    def _distrust(self, connection: UpstreamConnection) -> None:
+        """The endpoint broke the framing. Time runs from the next release, which knows it."""
+        connection.faulty = False
+        self._suspect = self._shut = True
+        self._counters.framing_faults += 1
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        """Close what is idle: something is wrong with the endpoint or the way to it."""
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            self._retire(connection)
 
     def sweep(self, now: float) -> None:
         """Close what has been idle too long; the oldest are first."""
@@ -106,7 +146,7 @@ class IdlePool:
 
     def close(self) -> None:
         """The endpoint leaves: idle connections are closed now, busy ones after their answer."""
-        self.closed = True
+        self.closed = self._shut = True
         for connection in self.idle:
             connection.close()
         self.idle.clear()
