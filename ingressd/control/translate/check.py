@@ -1,12 +1,12 @@
 """What would be wrong with an Ingress if it came now: for the admission webhook, which asks before it is stored.
 
-Nothing is translated for it: the object's own draft is made, and looked up in the units that are live.
+Nothing is translated for it: the object's own draft is made, and looked up among those in force.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -14,13 +14,13 @@ import msgspec
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.store.store import StoreView
-from ingressd.control.translate.drafts import ObjectDraft, RouteDraft, ServiceBackend
+from ingressd.control.translate.book import DraftBook
+from ingressd.control.translate.drafts import ObjectDraft, Rank, RouteDraft, ServiceBackend
 from ingressd.control.translate.environment import Environment
 from ingressd.control.translate.ingress import draft_ingress
 from ingressd.control.translate.refusals import without_blocked_words, without_catch_all
 from ingressd.control.translate.services import resolve_service
 from ingressd.model.problem import Origin, Problem
-from ingressd.model.units import Unit, VirtualHost
 
 _NOT_ITS_FAULT: Final = frozenset({"AnnotationNotBuilt", "FailedClosed"})
 """What we do not do yet is no mistake of the object: a warning."""
@@ -30,7 +30,7 @@ _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/-]*").fullmatch
 
 
 def check_ingress(
-    ingress: Ingress, view: StoreView, *, environment: Environment, units: Mapping[str, Unit]
+    ingress: Ingress, view: StoreView, *, environment: Environment, book: DraftBook
 ) -> tuple[Problem, ...]:
     """Every error for which the object should be refused, and every warning; nothing for an object that is not ours.
 
@@ -47,8 +47,8 @@ def check_ingress(
     problems = [_lenient(problem) for problem in draft.problems]
     problems += _odd_paths(ingress, strict=environment.strict_path_type)
     for host, routes in draft.hosts.items():
-        problems += _conflicts(host, routes, units, key=key)
-    problems += _default_conflict(draft, units)
+        problems += _conflicts(host, routes, book, key=key)
+    problems += _default_conflict(draft, book)
     problems += _missing_backends(draft, view, environment)
     return tuple(dict.fromkeys(problems))
 
@@ -68,20 +68,20 @@ def _odd_paths(ingress: Ingress, *, strict: bool) -> Iterator[Problem]:
             yield Problem("error" if strict else "warning", origin, "StrictPathType", field, message)
 
 
-def _conflicts(
-    host: str, routes: tuple[RouteDraft, ...], units: Mapping[str, Unit], *, key: ObjectKey
-) -> Iterator[Problem]:
+def _conflicts(host: str, routes: tuple[RouteDraft, ...], book: DraftBook, *, key: ObjectKey) -> Iterator[Problem]:
     """Paths that another object has, or that the object itself has twice.
 
     Exact and Prefix of one path are two rules, as in Kubernetes; ingress-nginx's own check compares the path alone.
     """
-    taken: dict[tuple[str, str], Origin] = {}
-    unit = units.get(f"host/{host}")
-    if isinstance(unit, VirtualHost):
-        wanted = {(route.path_type, route.path) for route in routes}
-        for live in unit.routes:
-            if (live.path_type, live.path) in wanted and not _is(live.origin, key):
-                taken[live.path_type, live.path] = live.origin
+    wanted = {(route.path_type, route.path) for route in routes}
+    live: dict[tuple[str, str], tuple[Rank, Origin]] = {}
+    for holder in book.by_host.get(host):
+        draft = book.drafts[holder]
+        for held in draft.hosts[host]:
+            place = (held.path_type, held.path)
+            if place in wanted and (place not in live or draft.rank < live[place][0]):
+                live[place] = (draft.rank, held.origin)
+    taken = {place: origin for place, (_, origin) in live.items() if not _is(origin, key)}
     for route in routes:
         winner = taken.setdefault((route.path_type, route.path), route.origin)
         if winner is not route.origin:
@@ -105,13 +105,12 @@ def _path(route: RouteDraft) -> str:
     return f"{route.origin.rule}.path"
 
 
-def _default_conflict(draft: ObjectDraft, units: Mapping[str, Unit]) -> Iterator[Problem]:
-    unit = units.get("host/")
-    default = unit.default if isinstance(unit, VirtualHost) else None
-    if draft.default is None or default is None or default.origin.kind == "Config" or _is(default.origin, draft.key):
+def _default_conflict(draft: ObjectDraft, book: DraftBook) -> Iterator[Problem]:
+    live = min((book.drafts[key] for key in book.with_default), key=lambda one: one.rank, default=None)
+    if draft.default is None or live is None or live.key == draft.key:
         return
     origin = msgspec.structs.replace(draft.default.origin, rule="")
-    message = f"the default backend of hosts that have none of their own is given by {default.origin}"
+    message = f"the default backend of hosts that have none of their own is given by {live.key}"
     yield Problem("warning", origin, "DefaultBackendConflict", "spec.defaultBackend", message)
 
 

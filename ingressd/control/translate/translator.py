@@ -127,7 +127,7 @@ class Translator:
         """
         if self._environment is None:
             raise RuntimeError("nothing is translated yet")
-        return check_ingress(ingress, view, environment=self._environment, units=self._snapshot.units)
+        return check_ingress(ingress, view, environment=self._environment, book=self._book)
 
     def _apply_environment(self, view: StoreView, before: Environment, now: Environment, *, dirty: Dirty) -> None:
         fresh = not self._snapshot.units
