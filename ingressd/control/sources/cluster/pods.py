@@ -19,6 +19,9 @@ _TEMPLATE_LABELS: Final = frozenset(
         "pod-template-generation",
         "statefulset.kubernetes.io/pod-name",
         "apps.kubernetes.io/pod-index",
+        # Of the node, which Kubernetes 1.35 copies to its pods (KEP-4742): pods of other zones are ours too.
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
     }
 )
 """Labels that tell pods of one workload apart; the others are what they have in common."""

@@ -200,6 +200,12 @@ def test_whether_another_pod_goes_on(other, stays):
     assert run_fast(pods_of(api).others_stay()) is stays
 
 
+def test_pods_of_other_zones_are_ours_too():
+    api = Api()
+    api.pods = {name: pod(name, labels={"topology.kubernetes.io/zone": name}) for name in ("p1", "p2")}
+    assert run_fast(pods_of(api).others_stay()) is True
+
+
 def test_a_pod_without_labels_is_alone():
     api = Api()
     api.pods["p1"]["metadata"]["labels"] = {"pod-template-hash": "x"}
