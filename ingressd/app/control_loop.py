@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import uvloop
 
+from ingressd.app.duties import ClusterDuties
 from ingressd.app.readiness import Readiness
 from ingressd.app.start_garbage import StartGarbage
 from ingressd.control.admin import facts
@@ -20,14 +21,17 @@ from ingressd.control.admin.listener import AdminListener
 from ingressd.control.admin.page import PageFacts
 from ingressd.control.admission.listener import AdmissionListener
 from ingressd.control.admission.webhook import Webhook
-from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.event import AnyObject, ObjectKey
 from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.objects.static import StaticAdmission
-from ingressd.control.pipeline.pipeline import Pipeline
+from ingressd.control.pipeline.pipeline import Pipeline, Served
 from ingressd.control.pipeline.places import Places
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.pipeline.slots import Slots
+from ingressd.control.sources.batch import LOCAL
+from ingressd.control.sources.cluster.api import ApiServer
+from ingressd.control.sources.cluster.own_addresses import ADDRESSES
 from ingressd.control.sources.local import LocalSource
 from ingressd.control.store.store import StoreView
 from ingressd.ipc import orders
@@ -62,6 +66,7 @@ class Controller:
         config: Config,
         source: LocalSource,
         *,
+        api: ApiServer | None,
         identity: Identity,
         channel: socket.socket,
         table: SharedTable,
@@ -87,10 +92,10 @@ class Controller:
             applied=self._metrics.applied,
             acknowledged=self._acknowledged,
         )
-        self._board = ProblemBoard(logging.getLogger("ingressd.problems"))
+        self._board = ProblemBoard(logging.getLogger("ingressd.problems"), news=self._news)
         fake = make_self_signed(time.time())  # noqa: TID251 - for the dates of a certificate
         self._pipeline = Pipeline(
-            ("local",),
+            (LOCAL,) if api is None else (LOCAL, ADDRESSES),
             publisher=self._publisher,
             board=self._board,
             places=lambda store: Places(store.position, source.locate),
@@ -99,7 +104,17 @@ class Controller:
             spans=self._metrics,
             own={key_of(fake): fake},
             translated=self._translated,
+            served=self._served,
         )
+        self._duties: ClusterDuties | None = None
+        if api is not None:
+            self._duties = ClusterDuties(
+                api,
+                identity=identity,
+                current=self._current,
+                has_status=lambda key: key in self._pipeline.statuses(),
+                watches=self._watches,
+            )
         self._admin = AdminListener(self)
         self._webhook = Webhook(
             AdmissionListener(self._check, answered=self._metrics.admission.answered, clock=time.monotonic),
@@ -123,6 +138,8 @@ class Controller:
                 group.create_task(self._pipeline.tick(), name="pipeline tick")
                 group.create_task(self._serve_admin(), name="admin")
                 group.create_task(self._webhook.run(), name="admission")
+                if self._duties is not None:
+                    group.create_task(self._duties.run(self._pipeline.batches), name="duties in the cluster")
                 group.create_task(self._until_stopped(), name="until stopped")
         except* StoppedError as stopped:
             code = next((error.code for error in stopped.exceptions if isinstance(error, StoppedError)), code)
@@ -137,7 +154,10 @@ class Controller:
             self._stopped.set_result(code)
 
     async def _until_stopped(self) -> None:
-        raise StoppedError(await self._stopped)
+        code = await self._stopped
+        if self._duties is not None:
+            await self._duties.close()
+        raise StoppedError(code)
 
     async def _beat(self) -> None:
         column = self._table.controller_column()
@@ -157,6 +177,24 @@ class Controller:
 
     def _translated(self, view: StoreView) -> None:
         self._webhook.follow(view.find(StaticAdmission, name="admission"))
+
+    def _served(self, news: Served) -> None:
+        if self._duties is not None:
+            self._duties.served(news)
+
+    def _news(self, appeared: list[Problem], gone: list[Problem]) -> None:
+        if self._duties is not None:
+            self._duties.problems(appeared, gone)
+
+    def _current(self, key: ObjectKey) -> AnyObject | None:
+        """An object as the cluster has it; one from a file has a position there."""
+        store = self._pipeline.store
+        return store.get(key) if store.position(key) is None else None
+
+    def _watches(self, namespace: str) -> bool:
+        """Whether the Services of a namespace are watched."""
+        chosen = self._config.kubernetes.namespaces if self._config.kubernetes is not None else ()
+        return not chosen or namespace in chosen
 
     def _check(self, ingress: Ingress) -> tuple[Problem, ...]:
         began_s = time.monotonic()
@@ -208,6 +246,8 @@ class Controller:
             self._source.reload()
         elif order.op == orders.DRAIN:
             self._readiness.drain(order.grace_s)
+            if self._duties is not None:
+                self._duties.resign()
         elif order.op == orders.LOG:
             operational_log.configure(order.detail, order.name, process="controller")
         elif order.op == orders.STOP:
@@ -248,6 +288,7 @@ class Controller:
             certificates=tuple(facts.certificate_expiries(units)),
             endpoints_ejected=self._publisher.ejected(),
             in_flight=self._publisher.in_flight(),
+            duties=self._duties.state() if self._duties is not None else None,
         )
 
     def facts(self) -> PageFacts:
@@ -283,8 +324,13 @@ async def _run(
 ) -> int:
     source = LocalSource(path, environ=environ, flags=flags)
     identity = Identity(config.ingress_class.controller, environ.get("POD_NAMESPACE", ""), environ.get("POD_NAME", ""))
-    controller = Controller(config, source, identity=identity, channel=channel, table=table, log=log)
-    return await controller.run()
+    api = await ApiServer.connect(config.kubernetes, environ=environ) if config.kubernetes is not None else None
+    try:
+        controller = Controller(config, source, api=api, identity=identity, channel=channel, table=table, log=log)
+        return await controller.run()
+    finally:
+        if api is not None:
+            await api.close()
 
 
 def run(
