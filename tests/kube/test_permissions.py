@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kube.api import EVENTS, INGRESSES, NAMESPACES, Api, Object, RefusedError
+from kube.api import EVENTS, INGRESSES, NAMESPACES, PODS, Api, Object, RefusedError
 from kube.cluster import Cluster
 from kube.installation import NAMESPACE, Installation
 from kube.scenario import new_backend, new_ingress, new_namespace, new_tls_secret
@@ -43,7 +43,7 @@ def permission_of(event: Object) -> Permission:
 
 @pytest.fixture(scope="module")
 def everything_done(cluster: Cluster, api: Api, ingressd: Installation) -> None:
-    """Make ingressd do everything that needs a permission: routes, certificates, statuses, Events."""
+    """Make ingressd do everything that needs a permission: routes, certificates, statuses, Events, a farewell."""
     namespace = new_namespace(api, "permissions")
     new_backend(api, namespace, "echo")
     new_tls_secret(api, namespace, "web", "permitted.test")
@@ -51,7 +51,13 @@ def everything_done(cluster: Cluster, api: Api, ingressd: Installation) -> None:
     new_ingress(api, namespace, "wrong", host="wrong.test", service="no-such-service")
     api.wait(lambda: api.get(INGRESSES, "web", namespace)["status"]["loadBalancer"]["ingress"], "a status")
     api.wait(lambda: api.items(EVENTS, namespace, fields="involvedObject.kind=Ingress"), "an Event")
-    time.sleep(1)
+    for number in range(3):  # The same Event again is one Event with a count.
+        change = {"metadata": {"annotations": {"stage/again": str(number)}}}
+        api.patch(INGRESSES, "wrong", namespace, change=change)
+        time.sleep(0.5)
+    for pod in ingressd.pods():  # The leader looks whether it is the last one when it ends.
+        api.delete(PODS, pod["metadata"]["name"], NAMESPACE)
+        ingressd.wait_ready()
     api.delete(NAMESPACES, namespace)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from kube.api import INGRESSES, NAMESPACES, NODES, Api
 from kube.cluster import Cluster
-from kube.installation import NAMESPACE, Installation
+from kube.installation import DEPLOY, NAMESPACE, Installation
 from kube.scenario import new_backend, new_ingress, new_namespace
 
 PORTS = [{"port": 80, "protocol": "TCP"}, {"port": 443, "protocol": "TCP"}]
@@ -103,7 +104,20 @@ def test_a_service_that_changes_its_addresses(api: Api, ingressd: Installation, 
     api.wait(lambda: hosts(api, namespace) == before, "the cloud's addresses")
 
 
-def test_addresses_of_nodes(api: Api, ingressd: Installation, namespace: str, flags: None) -> None:
+@pytest.fixture
+def may_read_nodes(api: Api) -> Iterator[None]:
+    """The component for clusters without load balancers."""
+    objects = list(yaml.safe_load_all((DEPLOY / "components/node-addresses/rbac.yaml").read_text()))
+    for manifest in objects:
+        api.apply(manifest)
+    yield
+    for manifest in objects:
+        api.delete(f"{manifest['apiVersion']}/{manifest['kind'].lower()}s", manifest["metadata"]["name"])
+
+
+def test_addresses_of_nodes(
+    api: Api, ingressd: Installation, namespace: str, flags: None, may_read_nodes: None
+) -> None:
     used = {pod["spec"]["nodeName"] for pod in ingressd.pods()}
     known = {
         one["address"]
