@@ -73,14 +73,15 @@ def _conflicts(host: str, routes: tuple[RouteDraft, ...], book: DraftBook, *, ke
 
     Exact and Prefix of one path are two rules, as in Kubernetes; ingress-nginx's own check compares the path alone.
     """
-    wanted = {(route.path_type, route.path) for route in routes}
+    paths = {route.path for route in routes}
     live: dict[tuple[str, str], tuple[Rank, Origin]] = {}
     for holder in book.by_host.get(host):
         draft = book.drafts[holder]
         for held in draft.hosts[host]:
-            place = (held.path_type, held.path)
-            if place in wanted and (place not in live or draft.rank < live[place][0]):
-                live[place] = (draft.rank, held.origin)
+            if held.path in paths:
+                place = (held.path_type, held.path)
+                if place not in live or draft.rank < live[place][0]:
+                    live[place] = (draft.rank, held.origin)
     taken = {place: origin for place, (_, origin) in live.items() if not _is(origin, key)}
     for route in routes:
         winner = taken.setdefault((route.path_type, route.path), route.origin)
