@@ -96,6 +96,7 @@ def explain_url(
     """
     problems: Sequence[Problem] = ()
     unresolved: Mapping[str, list[str]] = {}
+    units: Mapping[str, Unit]
     try:
         if admin is not None:
             units = fetch_units(admin)

@@ -5,17 +5,41 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from ingressd.control.admin.page import Table
 from ingressd.control.pipeline.publisher import WorkerView
-from ingressd.model.units import Certificate, Endpoints, Listener, TlsHost, Unit, Upstream, VirtualHost
+from ingressd.model.units import (
+    Certificate,
+    Endpoints,
+    Listener,
+    ProcessPolicy,
+    RoutePolicy,
+    TlsHost,
+    Unit,
+    Upstream,
+    VirtualHost,
+)
 from ingressd.observe.metrics import CertificateExpiry
+
+_TYPES: Final = {
+    "process": ProcessPolicy.__name__,
+    "listener": Listener.__name__,
+    "host": VirtualHost.__name__,
+    "policy": RoutePolicy.__name__,
+    "upstream": Upstream.__name__,
+    "endpoints": Endpoints.__name__,
+    "certificate": Certificate.__name__,
+    "tls": TlsHost.__name__,
+}
+"""By what a unit's key begins with: counting them decodes nothing."""
 
 
 def certificate_expiries(units: Mapping[str, Unit]) -> list[CertificateExpiry]:
     """Each host that has a certificate of ours, by host."""
     found = []
-    for unit in units.values():
+    for key in units:
+        unit = units[key] if key.startswith("tls/") else None
         if not isinstance(unit, TlsHost) or unit.certificate is None:
             continue
         certificate = units.get(f"certificate/{unit.certificate}")
@@ -36,7 +60,8 @@ def certificate_expiries(units: Mapping[str, Unit]) -> list[CertificateExpiry]:
 
 def unit_counts(units: Mapping[str, Unit]) -> list[tuple[str, int]]:
     """How many units of each kind there are, by kind."""
-    return sorted(Counter(type(unit).__name__ for unit in units.values()).items())
+    found = Counter(key.partition("/")[0] for key in units)
+    return sorted((_TYPES[kind], number) for kind, number in found.items())
 
 
 def counts(units: Mapping[str, Unit], workers: int) -> list[tuple[str, str]]:

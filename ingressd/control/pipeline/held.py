@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.translate.translation import Translation
+from ingressd.model.codec import Units
 
 
 class Held:
@@ -20,12 +21,12 @@ class Held:
         """One more, after those before."""
         last = self._last
         if last is not None:
-            changed = {**last.changed, **translation.changed}
+            changed = {**last.changed.wire, **translation.changed.wire}
             for key in translation.removed:
                 changed.pop(key, None)
             removed = {*last.removed, *translation.removed} - changed.keys()
             translation = translation._replace(
-                changed=changed, removed=tuple(sorted(removed)), told=last.told | translation.told
+                changed=Units(changed), removed=tuple(sorted(removed)), told=last.told | translation.told
             )
         self._last = translation
         self._because |= because

@@ -20,6 +20,7 @@ from ingressd.control.translate.translation import Translation
 from ingressd.control.translate.translator import Translator
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order
+from ingressd.model.codec import Units
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Listener, ProcessPolicy, Unit
 from ingressd.settings.flags import ProcessFlags
@@ -92,11 +93,11 @@ class Pipeline:
         self.board = board
         self._places = places(self.store)
         self._translator = Translator()
-        self._units: dict[str, Unit] = {}
+        self._units = Units()
         self._tell = tell
         self._clock = clock
         self._spans = spans
-        self._own = own
+        self._own = Units.of(own)
         self._incomplete = set(sources)
         self._unlisted = set(self._incomplete)
         self._want = want
@@ -193,7 +194,7 @@ class Pipeline:
         publisher = self.publisher
         self._order_sockets(translation)
         before = publisher.fleet.version
-        changed = translation.changed if before else {**self._own, **translation.changed}
+        changed = translation.changed if before else Units({**self._own.wire, **translation.changed.wire})
         version = publisher.publish(changed, translation.removed)
         if not before:
             publisher.settle_slots()
@@ -225,9 +226,10 @@ class Pipeline:
         for key in translation.removed:
             if key.startswith("listener/"):
                 dirty = self._listeners.pop(key.removeprefix("listener/"), None) is not None or dirty
-        for key, unit in translation.changed.items():
+        for key in translation.changed:
+            unit = translation.changed[key] if key.startswith("listener/") else None
             if isinstance(unit, Listener):
-                self._listeners[key.removeprefix("listener/")] = unit
+                self._listeners[unit.name] = unit
                 dirty = True
         if dirty:
             wanted = tuple((name, unit.host, unit.port) for name, unit in sorted(self._listeners.items()))
@@ -292,7 +294,7 @@ class Pipeline:
         """The status of each of our objects, as far as every worker serves what it speaks of."""
         return self._statuses
 
-    def units(self) -> dict[str, Unit]:
+    def units(self) -> Units:
         """The units as translated last, to be read and not changed."""
         return self._units
 

@@ -24,7 +24,7 @@ from ingressd.ipc.messages import (
     decode_to_controller,
     delta_frames,
 )
-from ingressd.model.codec import decode_unit, encode_unit
+from ingressd.model.codec import Units, decode_unit
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Certificate, Endpoints, Unit, Upstream, VirtualHost
 from ingressd.observe.totals import Totals
@@ -93,9 +93,10 @@ class Publisher:
         """Publish what a translation changed; the version that has it."""
         encoded: dict[str, bytes] = {}
         too_long: dict[str, bytes] = {}
-        for key, unit in changed.items():
-            wire = encode_unit(unit)
+        units = Units.of(changed)
+        for key, wire in units.wire.items():
             (encoded if len(wire) <= MAX_UNIT_BYTES else too_long)[key] = wire
+            unit = units[key] if key.startswith("endpoints/") else None
             if isinstance(unit, Endpoints):
                 addresses = [f"{endpoint.address}:{endpoint.port}" for endpoint in unit.endpoints]
                 self._slots.assign(unit.upstream, addresses, version=self.fleet.version + 1)

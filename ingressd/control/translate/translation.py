@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ingressd.control.objects.event import ObjectKey
+from ingressd.model.codec import Units, encode_unit
 from ingressd.model.problem import Problem
 from ingressd.model.units import Unit
 from ingressd.settings.flags import ProcessFlags
@@ -21,8 +22,8 @@ class Translation(NamedTuple):
     `wanted` are the Secrets and ConfigMaps that are looked at, existing or not: the same object while it is the same.
     """
 
-    units: dict[str, Unit]
-    changed: dict[str, Unit]
+    units: Units
+    changed: Units
     removed: tuple[str, ...]
     problems: list[Problem]
     statuses: dict[ObjectKey, Status]
@@ -36,8 +37,8 @@ class Snapshot:
     """The units in force, with what changed since `begin`."""
 
     def __init__(self) -> None:
-        self.units: dict[str, Unit] = {}
-        self._before: dict[str, Unit | None] = {}
+        self.units = Units()
+        self._before: dict[str, bytes | None] = {}
 
     def begin(self) -> None:
         """Forget what changed so far."""
@@ -45,30 +46,32 @@ class Snapshot:
 
     def put(self, key: str, unit: Unit | None) -> None:
         """Set a unit, or remove it."""
-        old = self.units.get(key)
-        if old == unit:
+        wire = self.units.wire
+        old = wire.get(key)
+        new = None if unit is None else encode_unit(unit)
+        if old == new:
             return
         self._before.setdefault(key, old)
-        if unit is None:
-            del self.units[key]
+        if new is None:
+            del wire[key]
         else:
-            self.units[key] = unit
+            wire[key] = new
 
     def clear(self) -> None:
         """Remove every unit; those that are put again as they were are no change."""
-        for key, unit in self.units.items():
-            self._before.setdefault(key, unit)
-        self.units = {}
+        for key, old in self.units.wire.items():
+            self._before.setdefault(key, old)
+        self.units = Units()
 
-    def changes(self) -> tuple[dict[str, Unit], tuple[str, ...]]:
+    def changes(self) -> tuple[Units, tuple[str, ...]]:
         """The units that are new or different, and the keys of those that are gone, both in order of key."""
-        changed: dict[str, Unit] = {}
+        changed: dict[str, bytes] = {}
         removed: list[str] = []
         for key in sorted(self._before):
-            unit = self.units.get(key)
-            if unit is None:
-                if self._before[key] is not None:
+            new, old = self.units.wire.get(key), self._before[key]
+            if new is None:
+                if old is not None:
                     removed.append(key)
-            elif unit != self._before[key]:
-                changed[key] = unit
-        return changed, tuple(removed)
+            elif new != old:
+                changed[key] = new
+        return Units(changed), tuple(removed)
