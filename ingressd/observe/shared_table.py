@@ -52,6 +52,8 @@ DRAINING: Final = 5
 """Gauge: 1 while the worker drains."""
 APPLYING_UNIT: Final = 6
 """Gauge: the position in the delta (1-based) of the unit that is being applied, 0 for none."""
+SLOTS_USED: Final = 7
+"""In the controller's column: slots beyond this number were never used, and their pages never touched."""
 
 GAUGES: Final = (CONNECTIONS, VERSION, APPLYING, APPLYING_UNIT, DRAINING, HEARTBEAT_MS)
 """Process cells that a reaped worker leaves wrong; counters go on where they were."""
@@ -148,7 +150,8 @@ class SharedTable:
         """Zero a slot in every column. Only for a slot that every worker has acknowledged to be free."""
         start = PROCESS_CELLS + slot * SLOT_CELLS
         zeros = memoryview(bytes(SLOT_CELLS * 8)).cast("q")
-        for column in self._columns:
+        # Not in the columns of workers that there are not: each would get its pages, 4 MiB a column.
+        for column in (*self.columns(), self.controller_column()):
             column[start : start + SLOT_CELLS] = zeros
 
     def reap(self, worker: int) -> None:
@@ -157,7 +160,8 @@ class SharedTable:
         for cell in GAUGES:
             column[cell] = 0
         directory = self._columns[MAX_WORKERS]
-        for index in range(PROCESS_CELLS, _COLUMN_CELLS, SLOT_CELLS):
+        for slot in range(1, directory[SLOTS_USED] + 1):
+            index = self.base(slot)
             if directory[index + DIRECTORY]:
                 for cell in SLOT_GAUGES:
                     column[index + cell] = 0

@@ -10,6 +10,7 @@ from ingressd.observe.shared_table import (
     IN_FLIGHT,
     MAX_WORKERS,
     REQUESTS,
+    SLOTS_USED,
     SharedTable,
 )
 
@@ -42,6 +43,7 @@ def test_sum_leaves_columns_beyond_the_workers_out(table):
 def test_reap_zeroes_gauges_and_keeps_counters_of_that_worker_only(table):
     base = table.base(3)
     table.controller_column()[base + DIRECTORY] = 99
+    table.controller_column()[SLOTS_USED] = 3
     for worker in (0, 1):
         column = table.column(worker)
         column[CONNECTIONS] = 8
@@ -70,3 +72,9 @@ def test_a_number_of_workers_it_has_no_column_for_is_refused(table, count):
 
 def test_an_untouched_table_costs_no_memory(table):
     assert os.fstat(table.fd).st_blocks * 512 <= 64 * 1024
+
+
+def test_endpoints_that_come_and_go_touch_no_pages_of_workers_that_there_are_not(table):
+    for slot in range(1, 20_000, 64):
+        table.clear_slot(slot)
+    assert os.fstat(table.fd).st_blocks * 512 <= 3 * 20_000 * 64 + 64 * 1024

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
-from ingressd.observe.shared_table import DIRECTORY, EJECTED_UNTIL_MS, IN_FLIGHT, MAX_SLOTS, SharedTable
+from ingressd.observe.shared_table import (
+    DIRECTORY,
+    EJECTED_UNTIL_MS,
+    IN_FLIGHT,
+    MAX_SLOTS,
+    SLOTS_USED,
+    SharedTable,
+)
 
 REST_S: Final = 60.0
 """A slot rests so long after every worker has let go of it: an exchange that began before may still choose it once."""
@@ -27,8 +34,8 @@ class Slots:
         self._resting: dict[int, float] = {}  # Slot to when it may be used again.
         self._owned: dict[int, int] = {}  # Digest to slot, of a controller that ran before us.
         self._back: dict[int, int] = {}  # Digest to slot, of endpoints that left and may come back before it is free.
-        self._free: list[int] = []
-        for slot in range(MAX_SLOTS - 1, 0, -1):
+        self._free: list[int] = []  # Among those that were used; the least last.
+        for slot in range(self._directory[SLOTS_USED], 0, -1):
             digest = self._directory[table.base(slot) + DIRECTORY]
             if digest:
                 self._owned[digest] = slot
@@ -100,10 +107,19 @@ class Slots:
                 self._leaving.pop(slot, None)
                 self._resting.pop(slot, None)
         if slot is None:
-            if not self._free:
+            slot = self._free_slot()
+            if slot is None:
                 return None
-            slot = self._free.pop()
             self._directory[self._table.base(slot) + DIRECTORY] = digest
+        return slot
+
+    def _free_slot(self) -> int | None:
+        if self._free:
+            return self._free.pop()
+        slot = self._directory[SLOTS_USED] + 1
+        if slot >= MAX_SLOTS:
+            return None
+        self._directory[SLOTS_USED] = slot
         return slot
 
 

@@ -1,5 +1,7 @@
 """A slot belongs to one endpoint until every worker has let go of it."""
 
+import os
+
 import pytest
 
 from ingressd.control.pipeline.slots import REST_S, Slots
@@ -122,3 +124,16 @@ def test_sums_over_endpoints(table, clock):
     clock.now_s += 1
     assert slots.ejected() == 0
     assert shared_table.MAX_SLOTS > 10_000
+
+
+def test_a_controller_that_starts_again_looks_at_used_slots_only(table, clock):
+    slots = Slots(table, clock)
+    slots.assign("a", ["1:1", "2:1", "3:1"], version=1)
+    before = dict(slots.of("a"))
+    pages = os.fstat(table.fd).st_blocks
+    again = Slots(table, clock)
+    again.assign("b", ["4:1"], version=1)
+    again.assign("a", ["3:1", "1:1"], version=1)
+    assert dict(again.of("a")) == {address: before[address] for address in ("3:1", "1:1")}
+    assert again.of("b")["4:1"] not in before.values()
+    assert os.fstat(table.fd).st_blocks == pages
