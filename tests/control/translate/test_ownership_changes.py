@@ -189,6 +189,14 @@ def test_an_objects_own_list_stands_on_the_settings_of_its_class(world: World) -
     same_from_scratch(world, tuned)
 
 
+def test_parameters_are_wanted_whether_or_not_they_exist(world: World) -> None:
+    key = ObjectKey("ConfigMap", "infra", "p")
+    assert world.put(ingress_class(spec=PARAMETERS)).wanted == {key}
+    there = world.put(parameters("{proxy-body-size: '5', add-headers: infra/headers}"))
+    assert there.wanted == {key}, "a process-wide key of a class names nothing"
+    assert world.put(ingress_class(controller=OTHERS, spec=PARAMETERS)).wanted == frozenset()
+
+
 def test_parameters_of_a_class_that_is_not_ours_are_not_read(world: World) -> None:
     found = world.put(ingress_class(controller=OTHERS, spec="parameters: {kind: Tuning, apiGroup: x, name: p}"))
     assert found.problems == []
