@@ -16,6 +16,8 @@ OBJECT_BURST: Final = 25.0
 OBJECT_PER_S: Final = 1 / 300
 ALL_BURST: Final = 50.0
 ALL_PER_S: Final = 5.0
+SETTLE_S: Final = 2.0
+"""How long something has to last before it is said: who applies an Ingress and its Service makes them one by one."""
 REPEAT_S: Final = 1800.0
 """How often something is said again while it lasts: twice in the hour after which Kubernetes forgets an Event."""
 RETRY_S: Final = 60.0
@@ -53,7 +55,7 @@ class EventRules:
     def begin(self, saying: Saying, now_s: float) -> None:
         """It is so from now on."""
         if saying not in self._lasting:
-            self._schedule(saying, now_s)
+            self._schedule(saying, now_s + SETTLE_S)
 
     def end(self, saying: Saying) -> None:
         """It is so no more."""

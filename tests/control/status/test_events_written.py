@@ -12,13 +12,13 @@ from stage.fast_loop import run_fast
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Ingress, IngressClass, Metadata
 from ingressd.control.sources.cluster.api import ApiError
-from ingressd.control.status.event_rules import REPEAT_S, Saying
+from ingressd.control.status.event_rules import REPEAT_S, SETTLE_S, Saying
 from ingressd.control.status.events import EventWriter, Reporter, event_name
 from ingressd.model.problem import Origin, Problem
 
 WEB = ObjectKey("Ingress", "shop", "web")
 PROBLEM = Problem("error", Origin("Ingress", "shop", "web"), "InvalidIngress", "spec.rules[0].host", "is no host")
-WALL_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+WALL_S = 1_767_225_600.0 - SETTLE_S  # What is wrong at first is said at 2026-01-01T00:00:00Z.
 
 
 class Api:
@@ -99,7 +99,7 @@ def scenario(body):
 @scenario
 async def test_a_problem_becomes_a_warning_on_its_object(stage):
     stage.writer.problems([PROBLEM], [])
-    await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_S + 1)
     (path,) = stage.api.events
     assert path == f"/api/v1/namespaces/shop/events/{stage.api.all()[0]['metadata']['name']}"
     event = stage.api.all()[0]
@@ -134,7 +134,7 @@ async def test_an_event_on_a_cluster_scoped_object_is_in_the_default_namespace(s
     stage.objects[key] = IngressClass(Metadata(name="c", uid="u2"))
     problem = Problem("warning", Origin("IngressClass", "", "c"), "SeveralDefaultClasses", "", "another is too")
     stage.writer.problems([problem], [])
-    await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_S + 1)
     (event,) = stage.api.all()
     assert event["metadata"]["namespace"] == "default"
     assert "namespace" not in event["involvedObject"] and "fieldPath" not in event["involvedObject"]
@@ -203,12 +203,12 @@ def test_a_restarted_controller_counts_on_when_the_last_time_is_long_ago():
     async def body():
         async with running(Stage()) as one:
             one.writer.problems([PROBLEM], [])
-            await asyncio.sleep(1)
+            await asyncio.sleep(SETTLE_S + 1)
         event = one.api.all()[0]
         event["lastTimestamp"], event["count"] = "2025-12-31T23:00:00Z", 4
         async with running(Stage(one.api)) as again:
             again.writer.problems([PROBLEM], [])
-            await asyncio.sleep(1)
+            await asyncio.sleep(SETTLE_S + 1)
         assert event["count"] == 5
 
     run_fast(body())
@@ -267,7 +267,7 @@ async def test_an_object_whose_namespace_is_gone_holds_no_other_up(stage):
     stage.objects[other] = Ingress(Metadata(name="web2", namespace="shop", uid="u3"))
     second = Problem("error", Origin("Ingress", "shop", "web2"), "InvalidIngress", "", "x")
     stage.writer.problems([PROBLEM, second], [])
-    await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_S + 1)
     assert [event["involvedObject"]["name"] for event in stage.api.all()] == ["web2"]
 
 
@@ -282,6 +282,6 @@ def test_names_are_valid_and_differ_by_object_and_by_words():
 @scenario
 async def test_a_long_message_is_cut_between_characters(stage):
     stage.writer.problems([msgspec.structs.replace(PROBLEM, field="", message="ü" * 2000)], [])
-    await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_S + 1)
     message = stage.api.all()[0]["message"]
     assert len(message.encode()) <= 1024 and message.endswith("ü…")
