@@ -195,6 +195,7 @@ class EventWriter:
     def _event(self, saying: Saying, found: KubernetesObject, *, name: str, namespace: str) -> dict[str, Any]:
         subject = saying.subject
         now = self._moment()
+        # No `fieldPath`: `kubectl describe` would say the field a second time, and `kubectl get events` not at all.
         about = {
             "apiVersion": KINDS[subject.kind].api_version,
             "kind": subject.kind,
@@ -203,7 +204,6 @@ class EventWriter:
             "resourceVersion": found.metadata.resource_version,
         }
         about |= {"namespace": subject.namespace} if subject.namespace else {}
-        about |= {"fieldPath": saying.field} if saying.field else {}
         return {
             "apiVersion": "v1",
             "kind": "Event",
