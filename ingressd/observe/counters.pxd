@@ -35,6 +35,7 @@ cdef class WorkerCounters:
     cdef public long long log_lines_dropped
     cdef public double loop_lag_s
     cdef public double loop_lag_max_s
+    cdef public long long tasks
     cdef object _series
     cdef dict _sent
     cdef long _room

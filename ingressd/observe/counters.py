@@ -134,6 +134,7 @@ ATTRIBUTES: Final = (
     "log_lines_dropped",
     "loop_lag_s",
     "loop_lag_max_s",
+    "tasks",
 )
 """The plain numbers of a `WorkerCounters`."""
 PROCESS_GAUGES: Final = frozenset(
@@ -144,6 +145,7 @@ PROCESS_GAUGES: Final = frozenset(
         "pool_idle",
         "loop_lag_s",
         "loop_lag_max_s",
+        "tasks",
     }
 )
 """Those of `ATTRIBUTES` that go down again."""
@@ -179,6 +181,7 @@ class WorkerCounters:
         self.log_lines_dropped = 0
         self.loop_lag_s = 0.0
         self.loop_lag_max_s = 0.0
+        self.tasks = 0
         self._series: WeakValueDictionary[Labels, RouteSeries] = WeakValueDictionary()
         self._sent: dict[Labels, dict[tuple[bytes, int], int]] = {}
         self._room = MAX_SERIES

@@ -136,6 +136,7 @@ _PROCESS_COUNTERS: Final = (
 _PROCESS_GAUGES: Final = (
     _Name("ingressd_upstream_connections_idle", "pool_idle", "Idle pooled connections to endpoints."),
     _Name("ingressd_tunnels", "connections_upgraded", "Connections that were upgraded to a tunnel."),
+    _Name("ingressd_tasks", "tasks", "Tasks of the workers' event loops."),
     _Name("ingressd_loop_lag_seconds", "loop_lag_s", "How late the latest worker's event loop was."),
     _Name("ingressd_loop_lag_max_seconds", "loop_lag_max_s", "The same, the greatest since the last report (1 s)."),
 )

@@ -19,6 +19,11 @@ CANARY = "/__canary"
 Steps = list[dict[str, Any]]
 
 
+def nonce(target: str) -> str:
+    """What the plain answer to a request says in X-T."""
+    return re.sub(r"[^\x21-\x7e]", "?", target[:200])
+
+
 @dataclass
 class Connection:
     """One connection of the proxy to an upstream. `mark` is where the current case began."""
@@ -26,6 +31,8 @@ class Connection:
     upstream: str
     received: bytearray = field(default_factory=bytearray)
     mark: int = 0
+    spoke_s: float = 0.0
+    """When the first byte of the current case came."""
     closed: bool = False
 
     @property
@@ -89,8 +96,9 @@ class Recorder:
             connection.mark = len(connection.received)
 
     def used(self) -> list[Connection]:
-        """The connections that received something in this case."""
-        return [connection for connection in self.connections if connection.of_case]
+        """The connections that received something in this case, in the order in which they did."""
+        used = [connection for connection in self.connections if connection.of_case]
+        return sorted(used, key=lambda connection: connection.spoke_s)
 
     # --- serving ------------------------------------------------------------------------------------------------------
 
@@ -105,6 +113,8 @@ class Recorder:
                 played = self._case
                 await self._play(connection, writer, self._script[1:])
             while data := await reader.read(65536):
+                if not connection.of_case:
+                    connection.spoke_s = time.monotonic()
                 connection.received += data
                 for request in read_requests(bytes(connection.received)).requests[answered:]:
                     scripted = name == "u1" and bool(self._script) and request.target != CANARY
@@ -124,8 +134,7 @@ class Recorder:
 
     @staticmethod
     async def _answer(name: str, request: Request, writer: asyncio.StreamWriter) -> None:
-        target = re.sub(r"[^\x21-\x7e]", "?", request.target[:200])
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Up: {name}\r\nX-T: {target}\r\n\r\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Up: {name}\r\nX-T: {nonce(request.target)}\r\n\r\n"
         writer.write(head.encode() + (b"" if request.method == "HEAD" else b"ok"))
         await writer.drain()
 

@@ -358,6 +358,7 @@ class Dataplane:
                     pool.sweep(now)
                     idle += len(pool.idle)
         worker.counters.pool_idle = idle
+        worker.counters.tasks = len(asyncio.all_tasks(worker.loop))
         worker.counters.connections_idle = sum([client.idle for client in worker.clients])
         worker.counters.log_lines_dropped = worker.log_lines_lost + worker.access_log.dropped
 

@@ -34,6 +34,8 @@ CLOSED: Final = 5
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 LINGER_S: Final = 2.0
+LATE_LINGER_S: Final = 0.5
+"""The same for a client that has let its time pass already."""
 FRESH_S: Final = 1.0
 PROBE_AFTER_S: Final = 0.5
 CLOSE_LINE: Final = b"Connection: close\r\n"
@@ -453,6 +455,7 @@ class ClientConnection(Downstream):
         if phase == HEAD:
             if self._pending:
                 self._refuse_head(HeadError(408, "client sent its head too slowly"))
+                self._hurry(now)
             else:
                 self._close()
         elif phase in (BODY, WAIT):
@@ -474,10 +477,15 @@ class ClientConnection(Downstream):
         window_s = now - self._body_window_s
         if self._body_window_bytes < window_s * MIN_BODY_RATE_BYTES_PER_S:
             exchange.refuse(408, "client sent its body too slowly", close=True)
+            self._hurry(now)
             return
         self._body_window_s = now
         self._body_window_bytes = 0
         self.set_deadline(now + self.worker.current.body_timeout_s)
+
+    def _hurry(self, now: float) -> None:
+        if self.phase == LINGER and not self._unsent_bytes:
+            self.set_deadline(now + LATE_LINGER_S)
 
     def _last_bytes_deadline(self, now: float) -> None:
         """An ended connection has had its time. What the kernel holds outlives a close; what waits here would not."""
