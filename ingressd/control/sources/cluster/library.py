@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -67,6 +68,8 @@ def _slim() -> Library:
 
 
 def _parts() -> Library:
+    # It looks for the home folder at import, and users of containers may have none anywhere.
+    os.environ.setdefault("HOME", "/")  # noqa: TID251 - the library reads it, and nothing of ours does
     kube_config = importlib.import_module(f"{_PACKAGE}.config.kube_config")
     return Library(
         configuration=importlib.import_module(f"{_PACKAGE}.client.configuration").Configuration,

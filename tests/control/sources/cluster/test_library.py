@@ -34,6 +34,17 @@ print(resident() - before)
 """
 
 
+HOMELESS = """
+import os, pwd
+os.environ.pop("HOME", None)
+def getpwuid(number):
+    raise KeyError(number)
+pwd.getpwuid = getpwuid
+from ingressd.control.sources.cluster.library import load_library
+print(load_library().config_error.__name__)
+"""
+
+
 def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
@@ -44,6 +55,10 @@ def test_the_models_are_not_loaded_and_whoever_wants_them_later_gets_them():
 
 def test_a_library_that_is_loaded_already_is_used():
     assert run(WHOLE) == ["True"]
+
+
+def test_a_user_without_a_home_can_load_it():
+    assert run(HOMELESS) == ["ConfigException"]
 
 
 def test_it_costs_a_few_megabytes():
