@@ -63,11 +63,12 @@ class _Pair:
 class TlsStore:
     """The certificates and server names of one worker."""
 
-    __slots__ = ("_clock", "_front", "_hosts", "_libssl", "_live", "_pairs", "_policy", "_secret")
+    __slots__ = ("_clock", "_front", "_hosts", "_libssl", "_live", "_now_s", "_pairs", "_policy", "_secret")
 
     def __init__(self, *, clock: Callable[[], float], secret: TicketSecret | None, libssl: LibSsl | None) -> None:
         """`clock` is monotonic; without `secret` or `libssl` a session resumes in this worker only."""
         self._clock = clock
+        self._now_s = 0.0
         self._secret = secret
         self._libssl = libssl
         if libssl is None:
@@ -138,6 +139,7 @@ class TlsStore:
 
     def rotate(self, now_s: float) -> None:
         """Step the ticket keys to the day of `now_s`, seconds since 1970. Call it every minute or so."""
+        self._now_s = now_s
         if self._secret is not None and self._libssl is not None and self._secret.advance(now_s):
             self._libssl.set_ticket_keys(self._front, self._secret.keys())
             log.info("session ticket keys rotated")
@@ -157,7 +159,12 @@ class TlsStore:
         for key, certificate in certificates.items():
             name = key.removeprefix(_CERTIFICATE)
             pair = self._pairs.get(name)
-            if pair is not None and _same(pair.untried or pair.certificate, certificate):
+            before = pair and (pair.untried or pair.certificate)
+            if _same(before, certificate):
+                continue
+            # Somebody put an old file back: clients would turn away from it, and not from the one that serves.
+            if before is not None and certificate.not_after_s < self._now_s <= before.not_after_s:
+                refused[key] = "it has expired, and the one that it replaces has not"
                 continue
             context = None
             if eager > 0:

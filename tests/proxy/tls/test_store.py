@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+import msgspec
 import pytest
 from proxy.tls.peers import NOW_S, Authority, Connection, apply, client_context, make_store
 
@@ -235,3 +236,25 @@ def test_loading_yields_to_the_loop(certificates):
 
     asyncio.run(scenario())
     assert len(turns) >= len(certificates)
+
+
+def test_a_certificate_that_has_expired_does_not_replace_one_that_has_not(certificates):
+    """An old file put back; when the one that serves has expired as well, the new one is as good as it."""
+    good, other = certificates["a"], certificates["b"]
+    serving = msgspec.structs.replace(good, not_after_s=NOW_S + 100)
+    old = msgspec.structs.replace(other, name="a", not_after_s=NOW_S - 1)
+    store = make_store({"a": serving}, {"a.test": "a"})
+    store.rotate(NOW_S)
+    assert apply(store, {"a": old}) == {"certificate/a": "it has expired, and the one that it replaces has not"}
+    assert names_for(store, "a.test") == ("a.test",)
+    store.rotate(NOW_S + 101)
+    assert apply(store, {"a": old}) == {}
+    assert names_for(store, "a.test") == ("b.test",)
+
+
+def test_a_certificate_that_has_expired_serves_where_there_is_none_else(certificates):
+    old = msgspec.structs.replace(certificates["a"], not_after_s=NOW_S - 1)
+    store = make_store({"default": certificates["default"]}, {"": "default"})
+    store.rotate(NOW_S)
+    assert apply(store, {"a": old}, {"a.test": "a"}) == {}
+    assert names_for(store, "a.test") == ("a.test",)
