@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 
 import pytest
 from deploy.conftest import EVERYTHING
-from deploy.rendered import CHART, ROOT, Key, helm, kustomize
+from deploy.rendered import CHART, DEPLOY, ROOT, Key, helm, kustomize
 
 BOARD = json.loads((CHART / "dashboards/ingressd.json").read_text())
 METRIC = re.compile(r"\b((?:ingressd|nginx_ingress_controller)_\w+)")
@@ -29,6 +30,15 @@ def asked() -> set[str]:
     expressions = [target["expr"] for panel in panels() for target in panel["targets"]]
     expressions += [str(variable["query"]) for variable in BOARD["templating"]["list"]]
     return {name for expression in expressions for name in METRIC.findall(expression)}
+
+
+def test_the_board_is_what_its_script_writes():
+    spec = importlib.util.spec_from_file_location("write_board", DEPLOY / "write_board.py")
+    assert spec is not None
+    assert spec.loader is not None
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    assert writer.BOARD.read_text("utf-8") == writer.board(), "run: python deploy/write_board.py"
 
 
 def test_every_metric_of_the_board_is_documented():
