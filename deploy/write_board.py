@@ -1,4 +1,4 @@
-"""Writes the Grafana board of the chart: `python deploy/write_board.py`. Panels are lines here; nobody edits the JSON."""
+"""Writes the Grafana board: `python deploy/write_board.py`. Panels are lines here; nobody edits the JSON."""
 
 from __future__ import annotations
 
