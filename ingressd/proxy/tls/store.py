@@ -159,7 +159,7 @@ class TlsStore:
         for key, certificate in certificates.items():
             name = key.removeprefix(_CERTIFICATE)
             pair = self._pairs.get(name)
-            before = pair and (pair.untried or pair.certificate)
+            before = pair.untried or pair.certificate if pair is not None else None
             if _same(before, certificate):
                 continue
             # Somebody put an old file back: clients would turn away from it, and not from the one that serves.
