@@ -114,7 +114,9 @@ class Reflector:
             if wait_s:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait_s)
+                    # Not wait_for, which before Python 3.12 may swallow a cancellation.
+                    async with asyncio.timeout(wait_s):
+                        await self._wake.wait()
                     await asyncio.sleep(SPREAD_S * self._random())
 
     async def _live(self) -> float:
@@ -161,6 +163,11 @@ class Reflector:
             self.cut("silent")
 
     # ------------------------------------------------------------------ how far behind
+    def seeded(self, in_step_s: float) -> None:
+        """What is known is from before a restart, and was in step then."""
+        if self._in_step_s is None:
+            self._in_step_s = in_step_s
+
     def answered(self, asked_s: float) -> None:
         """The API server answered something that was asked then: a watch that was open had missed nothing."""
         if self._open_s is not None and self._open_s <= asked_s and self._in_step_s is not None:

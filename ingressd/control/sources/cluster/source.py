@@ -74,11 +74,11 @@ class ClusterSource:
     async def run(self, sink: Sink) -> None:
         """Put batches until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._deliver(sink), name="deliver")
             for reflector in self._reflectors.values():
                 group.create_task(reflector.run(), name=f"reflect {reflector.scope}")
             group.create_task(self._contents.run(), name="fetch contents")
             group.create_task(self._pulse.run(), name="pulse of the API server")
-            group.create_task(self._deliver(sink), name="deliver")
 
     def reload(self) -> None:
         """Nothing to look at again: a watch tells."""
@@ -94,9 +94,9 @@ class ClusterSource:
         self._contents.want(keys)
         return not self._outbox and self._complete()
 
-    def seed(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]]) -> None:
-        """Begin with what was known before a restart, because the API server is away. What has been listed meanwhile
-        stays, and what is listed later is compared with it."""
+    def seed(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]], *, age_s: float) -> None:
+        """Begin with what was known `age_s` ago, before a restart, because the API server is away. What has been
+        listed meanwhile stays, and what is listed later is compared with it."""
         contents = []
         for key, value in objects:
             if key.kind in BY_REFERENCE:
@@ -108,6 +108,8 @@ class ClusterSource:
                 reflector.known[key] = ""
                 self._outbox.put(key, value)
         self._contents.seed(contents)
+        for reflector in self._reflectors.values():
+            reflector.seeded(self._clock() - age_s)
         self._seeded = True
         self._outbox.stir()
 
@@ -115,10 +117,19 @@ class ClusterSource:
     @property
     def listed(self) -> bool:
         """Whether everything but what `want` names was told."""
-        return self._seeded or all(
-            reflector.listed or (reflector.refused and not reflector.scope.of.required)
+        return self._seeded or self._is_listed()
+
+    @property
+    def failing(self) -> bool:
+        """Whether listing has failed for something without which we cannot serve."""
+        return self._pulse.away is not None or any(
+            reflector.trouble is not None and reflector.scope.of.required and not reflector.listed
             for reflector in self._reflectors.values()
         )
+
+    def heard(self) -> int:
+        """Grows while lists make progress."""
+        return sum(len(reflector.known) + reflector.listed for reflector in self._reflectors.values())
 
     @property
     def away(self) -> ApiError | None:
@@ -126,8 +137,10 @@ class ClusterSource:
         return self._pulse.away
 
     def age_s(self) -> float | None:
-        """How long ago everything was last known to be in step, None before all of it was seen once."""
-        if not all(reflector.listed or reflector.refused for reflector in self._reflectors.values()):
+        """How long ago everything was last known to be in step, None before all of it was seen once (or `seed`)."""
+        if not self._seeded and not all(
+            reflector.listed or reflector.refused for reflector in self._reflectors.values()
+        ):
             return None
         ages = [age for reflector in self._reflectors.values() if (age := reflector.age_s(self._clock())) is not None]
         return max(ages, default=None)
@@ -173,7 +186,15 @@ class ClusterSource:
         self._was_complete = True
         return True
 
+    def _is_listed(self) -> bool:
+        return all(
+            reflector.listed or (reflector.refused and not reflector.scope.of.required)
+            for reflector in self._reflectors.values()
+        )
+
     def _changed(self) -> None:
+        if self._seeded and self._is_listed():
+            self._seeded = False  # From now on it is as if there had been no restart.
         self._contents.reconsider()
         self._outbox.stir()
 
