@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from ingressd.control.objects.event import ObjectKey
+from ingressd.control.objects.event import AnyObject, ObjectKey
 from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.pipeline.held import Held
 from ingressd.control.pipeline.places import Places
@@ -69,7 +69,7 @@ class Pipeline:
     `own` are units that no object brings (the self-signed certificate), by key: they go out with the first version.
     `served` hears of every change that all workers serve. `want` tells the cluster's source which Secrets and
     ConfigMaps are looked at, and answers whether it has told of them all; if not, a batch that is `complete` follows.
-    `translated` hears of every translation, published or not.
+    `translated` hears of every translation, published or not. `recall` gives last good versions from before a restart.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Pipeline:
         served: Callable[[Served], None] = lambda _: None,
         want: Callable[[frozenset[ObjectKey]], bool] = lambda _: True,
         translated: Callable[[StoreView], None] = lambda _: None,
+        recall: Callable[[], Iterable[tuple[ObjectKey, AnyObject]]] = tuple,
     ) -> None:
         self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
         self.store = Store()
@@ -102,6 +103,7 @@ class Pipeline:
         self._unlisted = set(self._incomplete)
         self._want = want
         self._translated = translated
+        self._recall = recall
         self._view = self.store.snapshot()
         self._wanted: frozenset[ObjectKey] | None = None
         self._held = Held()
@@ -127,7 +129,8 @@ class Pipeline:
         has waited long enough."""
         left_s = self._hold_until_s - self._clock() if self._held and self.publisher.fleet.version else None
         try:
-            batches = [await asyncio.wait_for(self.batches.get(), left_s)]
+            async with asyncio.timeout(left_s):
+                batches = [await self.batches.get()]
         except TimeoutError:
             return []
         began_s = self._clock()
@@ -135,7 +138,9 @@ class Pipeline:
             return batches
         while (left_s := began_s + LONGEST_PAUSE_S - self._clock()) > 0:
             try:
-                batches.append(await asyncio.wait_for(self.batches.get(), min(PAUSE_S, left_s)))
+                # Not wait_for, which before Python 3.12 may swallow a cancellation.
+                async with asyncio.timeout(min(PAUSE_S, left_s)):
+                    batches.append(await self.batches.get())
             except TimeoutError:
                 break
         return batches
@@ -167,6 +172,8 @@ class Pipeline:
 
     def _translate(self, began_s: float) -> None:
         changed = None if self._from_scratch else frozenset(self._changed)
+        if not self.publisher.fleet.version:
+            self.store.remember(self._recall())
         view = self._view = self.store.snapshot()
         translation = self._translator.translate(view, changed)
         self.store.accept(translation.accepted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
 import pytest
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey, Position
@@ -44,7 +45,7 @@ class Spans:
 
 
 class Stage:
-    def __init__(self, table: SharedTable, sources=("local",), *, answer=lambda keys: True) -> None:
+    def __init__(self, table: SharedTable, sources=("local",), *, answer=lambda keys: True, recall=tuple) -> None:
         self.now_s = 100.0
         self.wanted = []
         self.real = None
@@ -66,6 +67,7 @@ class Stage:
             spans=Spans(),
             own={},
             want=lambda keys: self.wanted.append(keys) or answer(keys),
+            recall=recall,
         )
 
     def clock(self) -> float:
@@ -385,3 +387,15 @@ def test_a_place_is_looked_up_once_and_one_that_is_known_stays():
         found = places.add([problem, other, placed])
         assert [(one.file, one.line) for one in found] == [("/a.yaml", 3), ("", 0), ("/b.yaml", 9)]
     assert looked == ["spec"]
+
+
+def test_what_was_good_before_a_restart_serves_while_the_present_version_is_refused(table):
+    good = ingress("a", "")
+    path = HTTPIngressPath("no-slash", "Prefix", IngressBackend(BACKEND))
+    spec = msgspec.structs.replace(good.object.spec, rules=(IngressRule("a.test", HTTPIngressRuleValue((path,))),))
+    refused = good._replace(object=msgspec.structs.replace(good.object, spec=spec))
+    stage = Stage(table, recall=lambda: [(good.key, good.object)])
+    stage.pipeline.take([SourceBatch("local", (CLASS, refused))])
+    assert [route.path for route in stage.pipeline.units()["host/a.test"].routes] == ["/"]
+    reasons = {problem.reason for problem in stage.pipeline.board.all()}
+    assert "LastGoodKept" in reasons
