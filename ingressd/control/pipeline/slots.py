@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from ingressd.observe.shared_table import (
     DIRECTORY,
@@ -22,6 +22,16 @@ REST_S: Final = 60.0
 """A slot rests so long after every worker has let go of it: an exchange that began before may still choose it once."""
 
 
+class _Slots(NamedTuple):
+    """The addresses of an upstream and their slots. Two tuples take half the memory of a dict."""
+
+    addresses: tuple[str, ...] = ()
+    slots: tuple[int, ...] = ()
+
+
+_NONE: Final = _Slots()
+
+
 class Slots:
     """Gives slots to endpoints and takes them back. Not before every worker has acknowledged is a slot used again."""
 
@@ -29,7 +39,7 @@ class Slots:
         self._table = table
         self._clock = clock
         self._directory = table.controller_column()
-        self._of: dict[str, dict[str, int]] = {}  # Upstream to address to slot.
+        self._of: dict[str, _Slots] = {}  # By upstream.
         self._leaving: dict[int, int] = {}  # Slot to the version that no longer names it.
         self._resting: dict[int, float] = {}  # Slot to when it may be used again.
         self._owned: dict[int, int] = {}  # Digest to slot, of a controller that ran before us.
@@ -44,11 +54,11 @@ class Slots:
 
     def of(self, upstream: str) -> Mapping[str, int]:
         """Address ("10.0.0.1:80") to slot of one upstream, for its part of a delta."""
-        return self._of.get(upstream, {})
+        return dict(zip(*self._of.get(upstream, _NONE), strict=True))
 
     def assign(self, upstream: str, addresses: Iterable[str], *, version: int) -> None:
         """Make these the endpoints of an upstream as of a version. Endpoints beyond the last free slot get none."""
-        before = self._of.get(upstream, {})
+        before = self.of(upstream)
         after: dict[str, int] = {}
         for address in addresses:
             slot = before.get(address)
@@ -60,7 +70,7 @@ class Slots:
             if address not in after:
                 self._leave(slot, version)
         if after:
-            self._of[upstream] = after
+            self._of[upstream] = _Slots(tuple(after), tuple(after.values()))
         else:
             self._of.pop(upstream, None)
 
@@ -90,12 +100,12 @@ class Slots:
 
     def in_flight(self) -> int:
         """Exchanges with endpoints that have a slot, over all workers."""
-        return sum(self._table.sum(slot, IN_FLIGHT) for slots in self._of.values() for slot in slots.values())
+        return sum(self._table.sum(slot, IN_FLIGHT) for owned in self._of.values() for slot in owned.slots)
 
     def ejected(self) -> int:
         """Endpoints that some worker ejects now."""
         now_ms = self._clock() * 1000
-        slots = (slot for slots in self._of.values() for slot in slots.values())
+        slots = (slot for owned in self._of.values() for slot in owned.slots)
         return sum(self._table.max(slot, EJECTED_UNTIL_MS) > now_ms for slot in slots)
 
     def _take(self, upstream: str, address: str) -> int | None:

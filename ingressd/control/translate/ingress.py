@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,8 @@ from ingressd.control.translate.drafts import (
 )
 from ingressd.control.translate.validate import ingress_faults, plain_path
 from ingressd.model.problem import Origin, Problem
+
+_NO_TLS: Final[dict[str, TlsDraft]] = {}
 
 
 def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
@@ -74,6 +77,7 @@ def fall_back(broken: ObjectDraft, good: ObjectDraft | None) -> ObjectDraft:
 
 def _hosts(ingress: Ingress, key: ObjectKey, *, problems: list[Problem]) -> dict[str, tuple[RouteDraft, ...]]:
     found: dict[str, list[RouteDraft]] = {}
+    backends: dict[Backend, Backend] = {}  # One object for all routes to the same place.
     for index, rule in enumerate(ingress.spec.rules):
         host = rule.host.lower()
         if rule.http is None:
@@ -88,11 +92,12 @@ def _hosts(ingress: Ingress, key: ObjectKey, *, problems: list[Problem]) -> dict
         for at, path in enumerate(rule.http.paths):
             field = _field_of_path(index, at)
             origin = Origin("Ingress", key.namespace, key.name, field)
+            backend = _backend(path.backend, origin, problems=problems)
             routes.append(
                 RouteDraft(
                     "Exact" if path.path_type == "Exact" else "Prefix",
                     plain_path(path.path or "/", path_type=path.path_type),
-                    _backend(path.backend, origin, problems=problems),
+                    backends.setdefault(backend, backend),
                     origin,
                 )
             )
@@ -125,6 +130,8 @@ def _backend(backend: IngressBackend, origin: Origin, *, problems: list[Problem]
 
 
 def _tls(ingress: Ingress, key: ObjectKey, *, hosts: dict[str, tuple[RouteDraft, ...]]) -> dict[str, TlsDraft]:
+    if not ingress.spec.tls:
+        return _NO_TLS
     wishes: dict[str, TlsDraft] = {}
     secrets = tuple(dict.fromkeys(tls.secret_name for tls in ingress.spec.tls if tls.secret_name))
     names = tuple(f"{key.namespace}/{secret}" for secret in secrets)
@@ -134,13 +141,12 @@ def _tls(ingress: Ingress, key: ObjectKey, *, hosts: dict[str, tuple[RouteDraft,
         own = (f"{key.namespace}/{tls.secret_name}",) if tls.secret_name else ()
         for host in tls.hosts:
             wishes.setdefault(host.lower(), TlsDraft(own, True, origin, field))
-    if ingress.spec.tls:
-        # A host that no entry lists is served with the certificate that covers it, else with the default one, and is
-        # redirected like the listed ones (ingress-nginx, extractTLSSecretName and createServers).
-        origin = Origin("Ingress", key.namespace, key.name, "spec.tls")
-        for host in hosts:
-            if host:
-                wishes.setdefault(host, TlsDraft(names, False, origin, "spec.tls"))
+    # A host that no entry lists is served with the certificate that covers it, else with the default one, and is
+    # redirected like the listed ones (ingress-nginx, extractTLSSecretName and createServers).
+    origin = Origin("Ingress", key.namespace, key.name, "spec.tls")
+    for host in hosts:
+        if host:
+            wishes.setdefault(host, TlsDraft(names, False, origin, "spec.tls"))
     return wishes
 
 

@@ -34,15 +34,11 @@ class Translation(NamedTuple):
 
 
 class Snapshot:
-    """The units in force, with what changed since `begin`."""
+    """The units in force, with what changed since the last `changes`."""
 
     def __init__(self) -> None:
         self.units = Units()
         self._before: dict[str, bytes | None] = {}
-
-    def begin(self) -> None:
-        """Forget what changed so far."""
-        self._before = {}
 
     def put(self, key: str, unit: Unit | None) -> None:
         """Set a unit, or remove it."""
@@ -67,8 +63,9 @@ class Snapshot:
         """The units that are new or different, and the keys of those that are gone, both in order of key."""
         changed: dict[str, bytes] = {}
         removed: list[str] = []
-        for key in sorted(self._before):
-            new, old = self.units.wire.get(key), self._before[key]
+        before, self._before = self._before, {}
+        for key in sorted(before):
+            new, old = self.units.wire.get(key), before[key]
             if new is None:
                 if old is not None:
                     removed.append(key)

@@ -74,7 +74,6 @@ class Translator:
 
     def translate(self, view: StoreView, changed: frozenset[ObjectKey] | None) -> Translation:
         """Bring the snapshot up to the view. `changed` are the keys that differ from the view before; None is all."""
-        self._snapshot.begin()
         told: set[ObjectKey] = set()
         if changed is None or self._environment is None:
             told.update(self._statuses)

@@ -28,6 +28,8 @@ DEFAULT_KEY = FLAGS_KEY
 """The object that uses the upstream of flag default-backend-service."""
 
 _NOWHERE = Resolved(None)
+_Resolutions = dict[Backend, Resolved] | tuple[Backend, Resolved]
+"""Where backends lead. Most objects have one, which is kept as a pair: a dict costs 232 bytes."""
 
 
 class UpstreamBook:
@@ -39,7 +41,7 @@ class UpstreamBook:
     def __init__(self, snapshot: Snapshot) -> None:
         self.ledger = ProblemLedger()
         self._snapshot = snapshot
-        self._resolved: dict[ObjectKey, dict[Backend, Resolved]] = {}
+        self._resolved: dict[ObjectKey, _Resolutions] = {}
         self._users: Index[str, ObjectKey] = Index()
         self._of_service: Index[ServiceName, str] = Index()
         self._static: set[str] = set()
@@ -54,11 +56,11 @@ class UpstreamBook:
 
     def lookup(self, key: ObjectKey, backend: Backend) -> Resolved:
         """Where a backend of an object leads, as of the last `refresh`."""
-        return self._resolved.get(key, {}).get(backend, _NOWHERE)
+        return _as_dict(self._resolved.get(key)).get(backend, _NOWHERE)
 
     def default_backend(self) -> ServiceBackend | None:
         """The backend of flag default-backend-service, if it leads anywhere."""
-        found = self._resolved.get(DEFAULT_KEY, {})
+        found = _as_dict(self._resolved.get(DEFAULT_KEY))
         return next((b for b, r in found.items() if r.upstream and isinstance(b, ServiceBackend)), None)
 
     def refresh(self, view: StoreView, book: DraftBook, environment: Environment, *, dirty: Dirty) -> None:
@@ -98,9 +100,9 @@ class UpstreamBook:
         self.ledger.say(("backends", DEFAULT_KEY), problems)
 
     def _set(self, key: ObjectKey, resolved: dict[Backend, Resolved], dirty: Dirty) -> None:
-        before = self._resolved.get(key, {})
+        before = _as_dict(self._resolved.get(key))
         if resolved:
-            self._resolved[key] = resolved
+            self._resolved[key] = resolved if len(resolved) > 1 else next(iter(resolved.items()))
         else:
             self._resolved.pop(key, None)
         old = {one.upstream for one in before.values() if one.upstream}
@@ -127,6 +129,12 @@ class UpstreamBook:
         self._snapshot.put(f"upstream/{name}", units and units.upstream)
         self._snapshot.put(f"endpoints/{name}", units and units.endpoints)
         self.ledger.say(("upstream", name), units.problems if units else ())
+
+
+def _as_dict(found: _Resolutions | None) -> dict[Backend, Resolved]:
+    if found is None:
+        return {}
+    return found if isinstance(found, dict) else {found[0]: found[1]}
 
 
 def _resolve(view: StoreView, backend: Backend, rules: UpstreamRules) -> Resolved:
