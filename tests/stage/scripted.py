@@ -16,7 +16,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Played:
     """One accepted connection in the hands of a script."""
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
+    def __init__(self, sock: socket.socket, number: int, *, port: int = 0) -> None:
+        self.port = port
+        """From which the proxy connected."""
         self.number = number
         """How many connections came before it."""
         self.received = b""
@@ -77,9 +79,9 @@ Script = Callable[[Played], None]
 class Scripted:
     """A listening upstream whose every connection is played by `script` in a thread; closed when the script returns."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, host: str = "127.0.0.1") -> None:
         self._script = script
-        self._listener = listening(["127.0.0.1"])[0]
+        self._listener = listening([host])[0]
         self.address: Address = self._listener.getsockname()
         self.connections: list[Played] = []
         self._sockets: list[socket.socket] = []
@@ -90,9 +92,9 @@ class Scripted:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                sock, _ = self._listener.accept()
+                sock, peer = self._listener.accept()
                 sock.settimeout(10)
-                played = Played(sock, len(self.connections))
+                played = Played(sock, len(self.connections), port=peer[1])
                 self.connections.append(played)
                 self._sockets.append(sock)
                 thread = threading.Thread(target=self._play, args=(sock, played), daemon=True)

@@ -19,7 +19,7 @@ from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
-from ingressd.proxy.upstream.evidence import is_deaf
+from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
 from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
 
 
@@ -280,6 +280,20 @@ class Attempts(ResponseHandler):
             self._failed(Failure.CLOSED, "does not acknowledge what is sent")
         else:
             self.client.set_deadline(until_s)
+        return True
+
+    def _crossed(self, connection: UpstreamConnection) -> bool:
+        """Whether an answer that came too soon had left before the request came: on the wire, the two have crossed.
+
+        With a body that cannot be told: a server may well answer before the last of it has arrived.
+        """
+        if self._replay_bytes or not self._request_ended or not is_unacknowledged(connection.transport):
+            return False
+        self._connection = None
+        connection.faulty = True
+        connection.close()
+        self._fresh = True
+        self._failed(Failure.CLOSED, "answered before the request came")
         return True
 
     # ------------------------------------------------------------------------------------------------ failures

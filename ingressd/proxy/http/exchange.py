@@ -327,8 +327,10 @@ class Exchange(Attempts):
             self._fresh = True
             self._failed(Failure.CLOSED, "408 on a pooled connection")
             return
-        self.upstream_status = status
         self.upstream_s = now - self.upstream_started_s
+        if self.upstream_s < connection.round_trip_s and self._crossed(connection):
+            return
+        self.upstream_status = status
         if status in RETRY_STATUSES and self._retry_status(status, connection, end, now):
             return
         group = route.group

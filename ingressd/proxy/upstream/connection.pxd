@@ -33,6 +33,7 @@ cdef class UpstreamConnection:
     cdef public double opened_s
     cdef public long requests
     cdef public bint reused
+    cdef public double round_trip_s
     cdef public str server_name
     cdef public long state
     cdef public object transport

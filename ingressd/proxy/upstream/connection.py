@@ -22,7 +22,7 @@ from ingressd.protocol.h1 import (
 )
 from ingressd.proxy.drain.linger import read_left
 from ingressd.proxy.tls.transport import TlsTransport
-from ingressd.proxy.upstream.evidence import anything_acknowledged, is_speech, receive_queue
+from ingressd.proxy.upstream.evidence import is_speech, receive_queue, round_trip_s
 from ingressd.proxy.upstream.failure import Failure
 from ingressd.proxy.upstream.outbox import Outbox
 
@@ -115,6 +115,7 @@ class UpstreamConnection:
         "opened_s",
         "requests",
         "reused",
+        "round_trip_s",
         "server_name",
         "state",
         "transport",
@@ -141,6 +142,8 @@ class UpstreamConnection:
         self.state = IDLE
         self.requests = 0
         self.reused = False
+        self.round_trip_s = 0.0
+        """Nothing that answers what we write comes sooner than this behind it."""
         self.handler: ResponseHandler | None = None
         self.transport: Any = None
         self.on_lost: Any = None
@@ -216,6 +219,7 @@ class UpstreamConnection:
             transport.abort()
             return
         transport.set_write_buffer_limits(self._high_water)
+        self.round_trip_s = round_trip_s(transport)
         if not isinstance(transport, TlsTransport):  # There, what waits may be TLS's own: tickets, key updates.
             self._queue = receive_queue(transport)
 
@@ -281,9 +285,6 @@ class UpstreamConnection:
     def _receive_head(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
-        elif self.requests == 1 and self._queue is not None and not anything_acknowledged(self.transport):
-            self._fail(Failure.BAD_RESPONSE, "answered before the request arrived")
-            return
         start = 0
         while True:
             try:

@@ -12,11 +12,11 @@ import struct
 from typing import Any, Final
 
 _LEFT: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-# struct tcp_info of linux/tcp.h: 8 bytes of flags, 24 words of 32 bits, then words of 64.
-_INFO_BYTES: Final = 128
+# struct tcp_info of linux/tcp.h: 8 bytes of flags, 24 words of 32 bits, 4 of 64, and 32 again.
+_INFO_BYTES: Final = 152
 _UNACKED_AT: Final = 24
 _LAST_ACK_RECEIVED_MS_AT: Final = 56
-_BYTES_ACKED_AT: Final = 120
+_MIN_ROUND_TRIP_US_AT: Final = 148
 
 
 def receive_queue(transport: Any) -> Any:
@@ -37,15 +37,20 @@ def is_speech(found: list[tuple[int, int]]) -> bool:
     return not found[0][1] & _LEFT
 
 
-def anything_acknowledged(transport: Any) -> bool:
-    """Whether the peer's kernel has acknowledged a byte of what was written. True when that cannot be known.
+def round_trip_s(transport: Any) -> float:
+    """The shortest time that a segment and its acknowledgement have taken so far; 0.0 when that cannot be known."""
+    info = _tcp_info(transport)
+    return _word(info, _MIN_ROUND_TRIP_US_AT) * 1e-6 if info is not None else 0.0
 
-    Every segment of an answer acknowledges what had arrived when it left, so an answer beside nothing acknowledged was
-    sent before the request came. Two microseconds: for first answers on new connections, not for every one.
+
+def is_unacknowledged(transport: Any) -> bool:
+    """Whether something written has not been acknowledged yet.
+
+    Every segment of an answer acknowledges what had arrived when it left, so whoever answers without acknowledging the
+    request had not got it. Two microseconds: for answers that come too soon, not for every one.
     """
     info = _tcp_info(transport)
-    # The SYN counts as one byte.
-    return info is None or _word(info, "Q", _BYTES_ACKED_AT) > 1
+    return info is not None and _word(info, _UNACKED_AT) > 0
 
 
 def is_deaf(transport: Any, seconds: float) -> bool:
@@ -56,11 +61,11 @@ def is_deaf(transport: Any, seconds: float) -> bool:
     info = _tcp_info(transport)
     if info is None:
         return False
-    return _word(info, "I", _UNACKED_AT) > 0 and _word(info, "I", _LAST_ACK_RECEIVED_MS_AT) >= seconds * 1000
+    return _word(info, _UNACKED_AT) > 0 and _word(info, _LAST_ACK_RECEIVED_MS_AT) >= seconds * 1000
 
 
-def _word(info: bytes, kind: str, at: int) -> int:
-    (value,) = struct.unpack_from(kind, info, at)
+def _word(info: bytes, at: int) -> int:
+    (value,) = struct.unpack_from("I", info, at)
     return int(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingressd.proxy.upstream.evidence import anything_acknowledged, is_deaf, is_speech, receive_queue
+from ingressd.proxy.upstream.evidence import is_deaf, is_speech, is_unacknowledged, receive_queue, round_trip_s
 
 
 class Transport:
@@ -71,15 +71,21 @@ def test_what_was_read_is_not_in_the_queue_any_more(pair: tuple[socket.socket, s
 
 def test_acknowledged_bytes_are_seen(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = pair
-    assert not anything_acknowledged(Transport(ours))
+    assert not is_unacknowledged(Transport(ours))
     ours.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    assert until(lambda: anything_acknowledged(Transport(ours)))
+    assert until(lambda: not is_unacknowledged(Transport(ours)))
+
+
+def test_the_round_trip_of_loopback_is_short(pair: tuple[socket.socket, socket.socket]) -> None:
+    """So short that no answer of a process comes within it."""
+    ours, _ = pair
+    assert 0.0 < round_trip_s(Transport(ours)) < 0.01
 
 
 def test_a_peer_that_only_takes_its_time_is_not_deaf(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = pair
     ours.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    until(lambda: anything_acknowledged(Transport(ours)))
+    until(lambda: not is_unacknowledged(Transport(ours)))
     time.sleep(0.02)
     assert not is_deaf(Transport(ours), 0.01)
 
@@ -89,5 +95,6 @@ def test_without_a_socket_nothing_is_known() -> None:
     gone.close()
     for transport in (Transport(None), Transport(gone)):
         assert receive_queue(transport) is None
-        assert anything_acknowledged(transport)
+        assert not is_unacknowledged(transport)
+        assert round_trip_s(transport) == 0.0
         assert not is_deaf(transport, 0.0)
