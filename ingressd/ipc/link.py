@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -44,7 +44,9 @@ class Link(Generic[Received]):
         self._received = received
         self._lost = lost
         self._frames = FrameReader()
-        self._waiting: deque[memoryview] = deque()
+        self._waiting: deque[Iterator[bytes]] = deque()
+        self._rest = memoryview(b"")
+        self._blocked = False
         self.closed = False
         connected.setblocking(False)
         loop.add_reader(connected.fileno(), self._readable)
@@ -55,15 +57,17 @@ class Link(Generic[Received]):
 
     def send_frame(self, encoded: bytes) -> None:
         """Send a frame that `ipc.messages` made."""
+        self.send_frames((encoded,))
+
+    def send_frames(self, frames: Iterable[bytes]) -> None:
+        """Send frames one after the other, each made when the one before is written: a big delta is never in memory
+        as a whole."""
         if self.closed:
             return
-        if self._waiting:
-            self._waiting.append(memoryview(encoded))
-            return
-        rest = self._write(memoryview(encoded))
-        if rest is not None and rest.nbytes:
-            self._waiting.append(rest)
-            self._loop.add_writer(self._socket.fileno(), self._writable)
+        self._waiting.append(iter(frames))
+        if not self._blocked and not self._write_waiting():
+            # The peer is gone. Its end is read too, and said once there.
+            self._forget()
 
     def close(self) -> None:
         """Close it; nothing is called afterwards."""
@@ -72,30 +76,42 @@ class Link(Generic[Received]):
         self.closed = True
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
-        self._waiting.clear()
+        self._forget()
         self._socket.close()
 
-    def _write(self, content: memoryview) -> memoryview | None:
-        """What could not be sent, None when the peer is gone."""
-        try:
-            return content[self._socket.send(content) :]
-        except BlockingIOError:
-            return content
-        except OSError:
-            # Its end is read too, and said once there.
-            return None
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._rest = memoryview(b"")
+
+    def _write_waiting(self) -> bool:
+        """Write until nothing waits or the socket is full; False when the peer is gone."""
+        while self._rest or self._next_frame():
+            try:
+                self._rest = self._rest[self._socket.send(self._rest) :]
+            except BlockingIOError:
+                if not self._blocked:
+                    self._blocked = True
+                    self._loop.add_writer(self._socket.fileno(), self._writable)
+                return True
+            except OSError:
+                return False
+        if self._blocked:
+            self._blocked = False
+            self._loop.remove_writer(self._socket.fileno())
+        return True
+
+    def _next_frame(self) -> bool:
+        while self._waiting:
+            frame = next(self._waiting[0], None)
+            if frame is not None:
+                self._rest = memoryview(frame)
+                return True
+            self._waiting.popleft()
+        return False
 
     def _writable(self) -> None:
-        while self._waiting:
-            rest = self._write(self._waiting[0])
-            if rest is None:
-                self._fail()
-                return
-            if rest.nbytes:
-                self._waiting[0] = rest
-                return
-            self._waiting.popleft()
-        self._loop.remove_writer(self._socket.fileno())
+        if not self._write_waiting():
+            self._fail()
 
     def _readable(self) -> None:
         try:

@@ -6,7 +6,7 @@ it counts before the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -100,9 +100,9 @@ def delta_frames(
     *,
     changed: Mapping[str, bytes],
     removed: tuple[str, ...] = (),
-    slots: Mapping[str, Mapping[str, int]] | None = None,
+    slots: Iterable[tuple[str, Mapping[str, int]]] = (),
 ) -> Iterator[bytes]:
-    """The frames of one delta, smallest first to last: parts, then the commit."""
+    """The frames of one delta, each made when it is asked for: parts, then the commit."""
     part: dict[str, msgspec.Raw] = {}
     size = 0
     for key, unit in changed.items():
@@ -112,7 +112,7 @@ def delta_frames(
             yield encode(Part(part))
             part, size = {}, 0
     slot_part: dict[str, dict[str, int]] = {}
-    for upstream, endpoints in (slots or {}).items():
+    for upstream, endpoints in slots:
         slot_part[upstream] = dict(endpoints)
         size += len(upstream) + 24 * len(endpoints)
         if size >= PART_BYTES:

@@ -60,7 +60,7 @@ def test_a_big_delta_travels_in_parts_and_arrives_whole():
     changed = {f"host/{number}": b"\xc4\x80" * 1 + b"" for number in range(3)}
     changed = dict.fromkeys(changed, b"\xc5\xff\xff" + b"x" * 65535)
     slots = {"a/b:80": {"127.0.0.1:80": 5, "[::1]:80": 6}}
-    stream = b"".join(delta_frames(7, 3, changed=changed, removed=("host/gone",), slots=slots))
+    stream = b"".join(delta_frames(7, 3, changed=changed, removed=("host/gone",), slots=slots.items()))
     second = b"".join(delta_frames(8, 7, changed={"process": b"\xc0"}))
     (delta, after), parts = assemble(stream + second)
     assert parts >= 3

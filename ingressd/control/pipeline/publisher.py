@@ -132,14 +132,16 @@ class Publisher:
             return
         attached.sent_at_s = self._clock()
         upstreams = [key.removeprefix("endpoints/") for key in sending.changed if key.startswith("endpoints/")]
-        for frame in delta_frames(
-            sending.version,
-            sending.base,
-            changed={key: self.fleet.units[key] for key in sending.changed},
-            removed=sending.removed,
-            slots={upstream: self._slots.of(upstream) for upstream in upstreams},
-        ):
-            attached.link.send_frame(frame)
+        owned = [(upstream, self._slots.owned(upstream)) for upstream in upstreams]
+        attached.link.send_frames(
+            delta_frames(
+                sending.version,
+                sending.base,
+                changed={key: self.fleet.units[key] for key in sending.changed},
+                removed=sending.removed,
+                slots=((upstream, slots.by_address()) for upstream, slots in owned),
+            )
+        )
 
     # ------------------------------------------------------------------ workers come and go
     def attach(self, worker: Worker, pid: int, connected: socket.socket) -> None:

@@ -22,14 +22,18 @@ REST_S: Final = 60.0
 """A slot rests so long after every worker has let go of it: an exchange that began before may still choose it once."""
 
 
-class _Slots(NamedTuple):
+class OwnedSlots(NamedTuple):
     """The addresses of an upstream and their slots. Two tuples take half the memory of a dict."""
 
     addresses: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()
 
+    def by_address(self) -> dict[str, int]:
+        """Address ("10.0.0.1:80") to slot."""
+        return dict(zip(self.addresses, self.slots, strict=True))
 
-_NONE: Final = _Slots()
+
+_NONE: Final = OwnedSlots()
 
 
 class Slots:
@@ -39,7 +43,7 @@ class Slots:
         self._table = table
         self._clock = clock
         self._directory = table.controller_column()
-        self._of: dict[str, _Slots] = {}  # By upstream.
+        self._of: dict[str, OwnedSlots] = {}  # By upstream.
         self._leaving: dict[int, int] = {}  # Slot to the version that no longer names it.
         self._resting: dict[int, float] = {}  # Slot to when it may be used again.
         self._owned: dict[int, int] = {}  # Digest to slot, of a controller that ran before us.
@@ -52,9 +56,13 @@ class Slots:
             else:
                 self._free.append(slot)
 
+    def owned(self, upstream: str) -> OwnedSlots:
+        """Those of one upstream now."""
+        return self._of.get(upstream, _NONE)
+
     def of(self, upstream: str) -> Mapping[str, int]:
         """Address ("10.0.0.1:80") to slot of one upstream, for its part of a delta."""
-        return dict(zip(*self._of.get(upstream, _NONE), strict=True))
+        return self.owned(upstream).by_address()
 
     def assign(self, upstream: str, addresses: Iterable[str], *, version: int) -> None:
         """Make these the endpoints of an upstream as of a version. Endpoints beyond the last free slot get none."""
@@ -70,7 +78,7 @@ class Slots:
             if address not in after:
                 self._leave(slot, version)
         if after:
-            self._of[upstream] = _Slots(tuple(after), tuple(after.values()))
+            self._of[upstream] = OwnedSlots(tuple(after), tuple(after.values()))
         else:
             self._of.pop(upstream, None)
 
