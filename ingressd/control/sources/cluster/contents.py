@@ -24,6 +24,7 @@ FETCH_TIMEOUT_S: Final = 3.0
 POLL_S: Final = 30.0
 """How often those are fetched again of which no watch tells: in namespaces that are not watched, or where we may get a
 Secret and not list them."""
+_BEHIND: Final = ApiError(0, "Behind", "an older version was answered")
 
 
 class _Content:
@@ -170,13 +171,15 @@ class Contents:
         if self._unwatched(key):
             self._fetch_later(key, content, POLL_S)
             return
-        # It may have moved on meanwhile. A watch that lags behind what was fetched brings the version yet.
+        # It may have moved on meanwhile: a watch that lags behind what was fetched brings the version yet, but an answer
+        # that lags behind the watch has to be asked for again, and not without rest.
         version = self._version_of(key)
-        if version and version != content.version and not _is_older(version, content.version):
-            self._fetch_soon(key, content)
+        if version and _is_behind(content.version, version):
+            self._fetch_later(key, content, content.patience.failed(_BEHIND))
+        else:
+            content.patience.succeeded()
 
     def _arrived(self, key: ObjectKey, content: _Content, body: bytes) -> None:
-        content.patience.succeeded()
         try:
             value = decode_object(key, body)
         except DecodeError as error:
@@ -237,5 +240,7 @@ class Contents:
             self._outbox.put(key, None)
 
 
-def _is_older(version: str, than: str) -> bool:
-    return version.isdecimal() and than.isdecimal() and int(version) < int(than)
+def _is_behind(version: str, known: str) -> bool:
+    if version.isdecimal() and known.isdecimal():
+        return int(version) < int(known)
+    return version != known

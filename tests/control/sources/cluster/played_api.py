@@ -58,6 +58,7 @@ class PlayedApi:
     def _tell(self, event, kind, namespace, value):
         self.log.append((self.version, event, kind, namespace, value))
         for stream in self._streams:
+            stream.pending.append(self.log[-1])
             stream.news.set()
 
     def compact(self):
@@ -70,8 +71,7 @@ class PlayedApi:
     def rewind(self, versions):
         """As after etcd was put back from a backup: the same objects, at versions that were there before."""
         self.break_streams()
-        self.version = max(1, self.version - versions)
-        self.oldest = 0
+        self.version = self.oldest = max(1, self.version - versions)
         self.log.clear()
         self._lists.clear()
         for value in self.objects.values():
@@ -173,12 +173,14 @@ class PlayedStream:
         self.news = asyncio.Event()
         self.broken = self.ended = self.deaf = False
         self.bookmarks = 0
+        self.pending = []
         self.left = None
         self.gone = False
 
     async def __aenter__(self):
         self.left = await self.api._fault(self.path, 20.0)
         self.gone = self.version < self.api.oldest
+        self.pending = list(self.api.log)
         self.ends_s = asyncio.get_running_loop().time() + self.lasts_s
         self.api._streams.add(self)
         self.news.set()
@@ -203,7 +205,8 @@ class PlayedStream:
                 return b""
             self.news.clear()
             try:
-                await asyncio.wait_for(self.news.wait(), min(self.timeout_s, max(0.0, self.ends_s - loop.time()) or 1))
+                async with asyncio.timeout(min(self.timeout_s, max(0.0, self.ends_s - loop.time()) or 1)):
+                    await self.news.wait()
             except TimeoutError:
                 if self.deaf and loop.time() >= self.ends_s + 30:
                     raise ApiError(0, "Timeout", "silent") from None
@@ -213,10 +216,11 @@ class PlayedStream:
             status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
             return json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
         lines = []
-        for version, event, kind, namespace, value in self.api.log:
+        for version, event, kind, namespace, value in self.pending:
             if version > self.version and kind == self.kind and self.namespace in ("", namespace):
                 lines.append({"type": event, "object": value})
                 self.version = version
+        self.pending.clear()
         if self.bookmarks:
             self.bookmarks = 0
             lines.append({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self.api.version)}}})
