@@ -171,8 +171,8 @@ class Contents:
         if self._unwatched(key):
             self._fetch_later(key, content, POLL_S)
             return
-        # It may have moved on meanwhile: a watch that lags behind what was fetched brings the version yet, but an answer
-        # that lags behind the watch has to be asked for again, and not without rest.
+        # It may have moved on meanwhile: a watch that lags behind what was fetched brings the version yet, but an
+        # answer that lags behind the watch has to be asked for again, and not without rest.
         version = self._version_of(key)
         if version and _is_behind(content.version, version):
             self._fetch_later(key, content, content.patience.failed(_BEHIND))
