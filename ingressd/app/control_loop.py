@@ -29,9 +29,11 @@ from ingressd.control.pipeline.places import Places
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.pipeline.slots import Slots
-from ingressd.control.sources.batch import LOCAL
+from ingressd.control.sources.batch import CLUSTER, LOCAL
 from ingressd.control.sources.cluster.api import ApiServer
+from ingressd.control.sources.cluster.kinds import namespaces_of
 from ingressd.control.sources.cluster.own_addresses import ADDRESSES
+from ingressd.control.sources.cluster.source import ClusterSource
 from ingressd.control.sources.local import LocalSource
 from ingressd.control.store.store import StoreView
 from ingressd.ipc import orders
@@ -45,6 +47,7 @@ from ingressd.observe.totals import Totals
 from ingressd.proxy.tls.contexts import webhook_context
 from ingressd.proxy.tls.self_signed import make_self_signed
 from ingressd.settings.config import Config
+from ingressd.settings.flags import parse_flags
 from ingressd.version import __version__
 
 BEAT_S: Final = 0.25
@@ -94,8 +97,12 @@ class Controller:
         )
         self._board = ProblemBoard(logging.getLogger("ingressd.problems"), news=self._news)
         fake = make_self_signed(time.time())  # noqa: TID251 - for the dates of a certificate
+        self._watch_namespace = parse_flags(config.flags)[0].watch_namespace
+        self._cluster: ClusterSource | None = None
+        if api is not None and config.kubernetes is not None:
+            self._cluster = ClusterSource(config.kubernetes, api, watch_namespace=self._watch_namespace)
         self._pipeline = Pipeline(
-            (LOCAL,) if api is None else (LOCAL, ADDRESSES),
+            (LOCAL,) if self._cluster is None else (LOCAL, CLUSTER, ADDRESSES),
             publisher=self._publisher,
             board=self._board,
             places=lambda store: Places(store.position, source.locate),
@@ -105,6 +112,7 @@ class Controller:
             own={key_of(fake): fake},
             translated=self._translated,
             served=self._served,
+            want=(lambda _: True) if self._cluster is None else self._cluster.want,
         )
         self._duties: ClusterDuties | None = None
         if api is not None:
@@ -138,6 +146,8 @@ class Controller:
                 group.create_task(self._pipeline.tick(), name="pipeline tick")
                 group.create_task(self._serve_admin(), name="admin")
                 group.create_task(self._webhook.run(), name="admission")
+                if self._cluster is not None:
+                    group.create_task(self._cluster.run(self._pipeline.batches), name="objects of the cluster")
                 if self._duties is not None:
                     group.create_task(self._duties.run(self._pipeline.batches), name="duties in the cluster")
                 group.create_task(self._until_stopped(), name="until stopped")
@@ -193,8 +203,10 @@ class Controller:
 
     def _watches(self, namespace: str) -> bool:
         """Whether the Services of a namespace are watched."""
-        chosen = self._config.kubernetes.namespaces if self._config.kubernetes is not None else ()
-        return not chosen or namespace in chosen
+        if self._config.kubernetes is None:
+            return False
+        chosen = namespaces_of(self._config.kubernetes, self._watch_namespace)
+        return chosen == () or namespace in (chosen or ())
 
     def _check(self, ingress: Ingress) -> tuple[Problem, ...]:
         began_s = time.monotonic()
