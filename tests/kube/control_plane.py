@@ -104,11 +104,12 @@ class ControlPlane:
             connection.close()
 
     def audited(self) -> list[dict[str, Any]]:
-        """What service accounts asked for so far: audit events (audit.k8s.io/v1), oldest first."""
+        """What service accounts asked about objects so far: audit events (audit.k8s.io/v1), oldest first."""
         if not self.audit_log.exists():
             return []
         whole = self.audit_log.read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        events = [json.loads(line) for line in whole.splitlines()]
+        return [event for event in events if "objectRef" in event]
 
     # --- configuration ------------------------------------------------------------------------------------------------
 

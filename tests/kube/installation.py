@@ -25,7 +25,7 @@ HTTP_PORT, HTTPS_PORT, ADMIN_PORT = 8080, 8443, 10254
 """Where a pod listens; the Service has 80 and 443."""
 
 SOONER: Mapping[str, Any] = {
-    "flags": {"shutdown-grace-period": "1", "election-ttl": "6s"},
+    "flags": {"shutdown-grace-period": "1", "election-ttl": "6s", "status-update-interval": "1"},
     "settings": {"worker-shutdown-timeout": "5s"},
 }
 """What the shipped configuration leaves to people's patience."""

@@ -83,6 +83,8 @@ class _Pod:
         self.addresses: Dual | None = None
         self.restarts = 0
         self.deleted = asyncio.Event()
+        self.ending = False
+        """It cleans up after itself: nobody may interrupt."""
         self.task: asyncio.Task[None] | None = None
         self.poke = asyncio.Event()
         """Set when readiness may have changed."""
@@ -151,7 +153,7 @@ class Kubelet:
         uid = manifest["metadata"]["uid"]
         pod = self._pods.get(uid)
         if not present:
-            if pod is not None and pod.task is not None:
+            if pod is not None and pod.task is not None and not pod.ending:
                 pod.task.cancel()
             return
         if pod is None:
@@ -177,6 +179,7 @@ class Kubelet:
         except GoneError:
             pass
         finally:
+            pod.ending = True
             if pod.runner is not None:
                 await pod.runner.close()
                 if isinstance(pod.runner, EchoRunner):

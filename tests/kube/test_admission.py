@@ -15,7 +15,7 @@ from kube.api import INGRESSES, NAMESPACES, SERVICES, Api, RefusedError
 from kube.installation import ADMISSION_SECRET, NAMESPACE, Installation
 from kube.scenario import new_backend, new_ingress, new_namespace
 
-BODY_SIZE = "nginx.ingress.kubernetes.io/proxy-body-size"
+WRONG = {"nginx.ingress.kubernetes.io/ssl-redirect": "perhaps"}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def namespace(api: Api, ingressd: Installation) -> Iterator[str]:
     name = new_namespace(api, "admission")
     new_backend(api, name, "echo")
     # The first review waits until the relay, the endpoints and the webhook's configuration are all there.
-    api.wait(lambda: refused(api, name, "probe", {BODY_SIZE: "many"}), "the webhook is asked")
+    api.wait(lambda: refused(api, name, "probe", WRONG), "the webhook is asked")
     yield name
     api.delete(NAMESPACES, name)
 
@@ -39,9 +39,9 @@ def refused(api: Api, namespace: str, name: str, annotations: dict[str, str], **
 
 
 def test_a_malformed_annotation_is_refused_with_its_name(api: Api, namespace: str) -> None:
-    message = refused(api, namespace, "malformed", {BODY_SIZE: "many"})
+    message = refused(api, namespace, "malformed", WRONG)
     assert "validate.ingressd.dev" in message
-    assert "proxy-body-size" in message
+    assert "ssl-redirect" in message
     assert api.find(INGRESSES, "malformed", namespace) is None
 
 
@@ -56,14 +56,14 @@ def test_a_path_that_another_ingress_has_is_refused(api: Api, ingressd: Installa
 
 def test_an_update_is_reviewed_too(api: Api, namespace: str) -> None:
     new_ingress(api, namespace, "updated", host="updated.test")
-    change = {"metadata": {"annotations": {BODY_SIZE: "many"}}}
+    change = {"metadata": {"annotations": WRONG}}
     with pytest.raises(RefusedError):
         api.patch(INGRESSES, "updated", namespace, change=change)
     api.delete(INGRESSES, "updated", namespace)
 
 
 def test_an_ingress_of_another_class_is_nobodys_business_of_ours(api: Api, namespace: str) -> None:
-    assert refused(api, namespace, "foreign", {BODY_SIZE: "many"}, ingressClassName="somebody-else") == ""
+    assert refused(api, namespace, "foreign", WRONG, ingressClassName="somebody-else") == ""
 
 
 def test_what_only_deserves_a_remark_is_a_warning(api: Api, namespace: str) -> None:
@@ -102,7 +102,7 @@ def test_a_review_is_quick(api: Api, namespace: str) -> None:
 def test_a_new_certificate_and_authority_are_taken(api: Api, ingressd: Installation, namespace: str) -> None:
     ingressd.rotate_admission_certificate()
     # It fails open: as long as one side has the old certificate, mistakes pass.
-    api.wait(lambda: refused(api, namespace, "rotated", {BODY_SIZE: "many"}), "the webhook is asked again")
+    api.wait(lambda: refused(api, namespace, "rotated", WRONG), "the webhook is asked again")
     assert api.get("v1/secrets", ADMISSION_SECRET, NAMESPACE)
 
 
@@ -111,8 +111,8 @@ def test_a_webhook_that_is_away_stops_nobody(api: Api, ingressd: Installation, n
     nothing = {"spec": {"selector": {**selector, "stage/nothing": "true"}}}
     api.patch(SERVICES, "ingressd-admission", NAMESPACE, change=nothing)
     try:
-        api.wait(lambda: not refused(api, namespace, "open", {BODY_SIZE: "many"}), "it fails open", within_s=15)
+        api.wait(lambda: not refused(api, namespace, "open", WRONG), "it fails open", within_s=15)
     finally:
         back = {"spec": {"selector": {"stage/nothing": None}}}
         api.patch(SERVICES, "ingressd-admission", NAMESPACE, change=back)
-    api.wait(lambda: refused(api, namespace, "closed", {BODY_SIZE: "many"}), "the webhook is asked again")
+    api.wait(lambda: refused(api, namespace, "closed", WRONG), "the webhook is asked again")

@@ -55,10 +55,11 @@ def test_the_api_server_is_killed_and_started_again(
 ) -> None:
     with load_on(ingressd) as load:
         cluster.control_plane.api_server.stop()
-        time.sleep(AWAY_S)
-        for runner in ingressd.runners_now():
-            assert ask((runner.pair[0], ADMIN_PORT), "/readyz").status == 200
-        cluster.control_plane.restart_api_server()
+        try:
+            time.sleep(AWAY_S)
+            assert {ask((runner.pair[0], ADMIN_PORT), "/readyz").status for runner in ingressd.runners_now()} == {200}
+        finally:
+            cluster.control_plane.restart_api_server()
         assert_follows(api, ingressd, namespace, "restarted.test")
     assert_served(load)
 

@@ -67,8 +67,7 @@ def test_nothing_is_written_when_nothing_differs(
 ) -> None:
     api.wait(lambda: hosts(api, namespace) == set(ingressd.addresses), "the addresses of the Service")
     before = status_writes(cluster), api.get(INGRESSES, "web", namespace)["metadata"]["resourceVersion"]
-    change = {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "7"}}}
-    api.patch(INGRESSES, "web", namespace, change=change)
+    api.patch(INGRESSES, "web", namespace, change={"metadata": {"annotations": {"stage/changed": "yes"}}})
     changed = api.get(INGRESSES, "web", namespace)["metadata"]["resourceVersion"]
     time.sleep(1.5)
     assert status_writes(cluster) == before[0]
