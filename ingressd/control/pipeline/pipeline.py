@@ -12,6 +12,7 @@ from ingressd.control.objects.event import AnyObject, ObjectKey
 from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.pipeline.held import Held
 from ingressd.control.pipeline.places import Places
+from ingressd.control.pipeline.precedence import Precedence
 from ingressd.control.pipeline.problems import ProblemBoard
 from ingressd.control.pipeline.publisher import Publisher
 from ingressd.control.sources.batch import CLUSTER, SourceBatch
@@ -92,6 +93,7 @@ class Pipeline:
         self.store = Store()
         self.publisher = publisher
         self.board = board
+        self._precedence = Precedence(self.store)
         self._places = places(self.store)
         self._translator = Translator()
         self._units = Units()
@@ -159,12 +161,12 @@ class Pipeline:
         """
         began_s = self._clock()
         for batch in batches:
-            self._changed |= self.store.apply(batch.events)
+            self._changed |= self.store.apply(self._precedence.events(batch))
             if batch.complete:
                 self._incomplete.discard(batch.source)
             if batch.complete or batch.listed:
                 self._unlisted.discard(batch.source)
-            self.board.put({batch.source: batch.problems})
+            self.board.put({batch.source: batch.problems, "precedence": self._precedence.problems()})
         if not self._unlisted and (self._changed or self._from_scratch):
             self._translate(began_s)
         if self._held and not self._must_wait():

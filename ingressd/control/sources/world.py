@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ from ingressd.model.problem import Origin, Problem
 from ingressd.settings.config import Config, LoadedConfig
 
 Placed = tuple[AnyObject, Position]
+_NAMESPACE: Final = "watch-namespace"
 
 
 class World(NamedTuple):
@@ -87,11 +88,22 @@ def difference(before: World, after: World) -> tuple[ObjectEvent, ...]:
 
 def restart_problems(config: Config, started: Config) -> tuple[Problem, ...]:
     """Changes that only a restart brings into effect."""
+    changed = [
+        field for field in ("workers", "admin", "kubernetes") if getattr(config, field) != getattr(started, field)
+    ]
+    if config.kubernetes is not None and config.flags.get(_NAMESPACE) != started.flags.get(_NAMESPACE):
+        changed.append(_NAMESPACE)  # What is served follows at once; what is watched does not.
     message = "changed, and takes effect with the next start"
     return tuple(
-        Problem("warning", Origin("Config", "", field), "RestartRequired", field, message, config.path)
-        for field in ("workers", "admin", "kubernetes")
-        if getattr(config, field) != getattr(started, field)
+        Problem(
+            "warning",
+            Origin("Config", "", "flags" if field == _NAMESPACE else field),
+            "RestartRequired",
+            field,
+            message,
+            config.path,
+        )
+        for field in changed
     )
 
 

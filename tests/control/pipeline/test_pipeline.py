@@ -196,6 +196,36 @@ def test_what_came_and_went_while_it_was_held_is_not_published(table):
     assert hosts == {"host/x.test"}
 
 
+def test_an_object_of_a_file_hides_that_of_the_cluster_and_says_so(table):
+    stage = Stage(table, ("local", "cluster"))
+    take, key = stage.pipeline.take, ObjectKey("Ingress", "ns", "a")
+    of_file, of_cluster, newer = (ingress("a", "", host=f"{name}.test") for name in ("file", "cluster", "newer"))
+    of_file = of_file._replace(position=Position("/m.yaml", 3))
+
+    def hosts():
+        return {key for key in stage.pipeline.publisher.fleet.units if key.startswith("host/")}
+
+    def told():
+        return [str(problem) for problem in stage.pipeline.board.all() if problem.reason == "DuplicateObject"]
+
+    take([SourceBatch("local", (of_file,)), SourceBatch("cluster", (CLASS, of_cluster))])
+    assert hosts() == {"host/file.test"}
+    assert told() == [
+        "/m.yaml:3: warning: Ingress ns/a: is in the cluster too: the version of the file counts, "
+        "that of the cluster has no effect [DuplicateObject]"
+    ]
+    take([SourceBatch("cluster", (newer,))])
+    assert hosts() == {"host/file.test"}
+    take([SourceBatch("local", (ObjectEvent(key, None),))])
+    assert (hosts(), told(), stage.pipeline.store.position(key)) == ({"host/newer.test"}, [], None)
+    take([SourceBatch("local", (of_file,))])
+    assert (hosts(), len(told())) == ({"host/file.test"}, 1)
+    take([SourceBatch("cluster", (ObjectEvent(key, None),))])
+    assert (hosts(), told()) == ({"host/file.test"}, [])
+    take([SourceBatch("local", (ObjectEvent(key, None),))])
+    assert hosts() == set()
+
+
 def test_held_changes_go_out_by_themselves(table):
     async def scenario():
         stage = Stage(table, ("cluster",), answer=lambda keys: not keys)

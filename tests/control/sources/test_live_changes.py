@@ -343,9 +343,12 @@ def test_what_only_a_restart_changes_is_said(tmp_path, watch):
             "kubernetes",
             "workers",
         ]
-        replace(config, LISTENER + "manifests: [k8s]\n")
+        replace(config, LISTENER + "manifests: [k8s]\nflags: {watch-namespace: a}\n")
         await watched.next()
         assert watched.problems == ()
+        replace(config, LISTENER + "manifests: [k8s]\nflags: {watch-namespace: a}\nkubernetes: {inCluster: true}\n")
+        await watched.next()
+        assert sorted(p.field for p in watched.problems) == ["kubernetes", "watch-namespace"]
 
     watch(scenario)
 
