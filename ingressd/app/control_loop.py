@@ -41,6 +41,7 @@ from ingressd.ipc.orders import Order, OrderError, send_order, waiting_orders
 from ingressd.model.problem import Problem
 from ingressd.model.units import Unit, key_of
 from ingressd.observe import operational_log
+from ingressd.observe.cluster_metrics import ClusterKind, ClusterState
 from ingressd.observe.metrics import Identity, Metrics, State, WorkerState
 from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
 from ingressd.observe.totals import Totals
@@ -301,6 +302,7 @@ class Controller:
             endpoints_ejected=self._publisher.ejected(),
             in_flight=self._publisher.in_flight(),
             duties=self._duties.state() if self._duties is not None else None,
+            cluster=_cluster_state(self._cluster) if self._cluster is not None else None,
         )
 
     def facts(self) -> PageFacts:
@@ -322,6 +324,10 @@ class Controller:
                 now_s=time.time(),  # noqa: TID251 - handed to those who may not read it
             ),
         )
+
+
+def _cluster_state(source: ClusterSource) -> ClusterState:
+    return ClusterState(source.away is None, tuple(ClusterKind(*state) for state in source.kinds()))
 
 
 async def _run(

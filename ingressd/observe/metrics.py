@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from ingressd.observe import counters as cells
 from ingressd.observe.admission_metrics import AdmissionMetrics
+from ingressd.observe.cluster_metrics import ClusterState, cluster_families
 from ingressd.observe.counters import DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES
 from ingressd.observe.duty_metrics import Duties, duty_families
 from ingressd.observe.totals import Row, Totals
@@ -95,6 +96,7 @@ class State(NamedTuple):
     endpoints_ejected: int = 0
     in_flight: int = 0
     duties: Duties | None = None
+    cluster: ClusterState | None = None
 
 
 class _Name(NamedTuple):
@@ -359,6 +361,8 @@ class _TreeCollector(Collector):
             units.add_metric((kind,), count)
         yield units
         yield from _certificates(state.certificates, self._identity)
+        if state.cluster is not None:
+            yield from cluster_families(state.cluster)
         if state.duties is not None:
             yield from duty_families(state.duties, prefix=PREFIX, labels=CONTROLLER_LABELS, values=self._identity)
 
