@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -45,7 +45,7 @@ from ingressd.proxy.tls.tickets import TicketSecret
 
 REPORT_S: Final = 1.0
 SLICE_UNITS: Final = 2000
-"""Hashing so many units takes about 1 ms."""
+"""Comparing so many units takes about 1 ms."""
 
 
 class Serving(Protocol):
@@ -53,6 +53,12 @@ class Serving(Protocol):
 
     async def apply(self, delta: Delta) -> dict[str, str]:
         """Bring a delta live; the keys that were refused, and why."""
+
+    def all_keys(self) -> Iterable[str]:
+        """The keys of all units that serve."""
+
+    def holds(self, key: str, unit: bytes) -> bool:
+        """Whether this very unit serves."""
 
     def listen(self, name: str, sock: socket.socket) -> None:
         """Accept from a socket."""
@@ -102,9 +108,6 @@ class WorkerProcess:
         self._drain_s = (0.0, 0.0)  # Grace and time-out of the drain that was asked for.
         self._listeners: list[str] = []
         self._version = 0
-        self._digests: dict[
-            str, int
-        ] = {}  # Of each unit that serves, so that a new controller's snapshot costs little.
         self._policy = ProcessPolicy()
 
     async def run(self) -> int:
@@ -205,12 +208,8 @@ class WorkerProcess:
                 link.send(Ack(delta.version, refused, self._clock() - began_s, error))
 
     async def _apply(self, delta: Delta) -> dict[str, str]:
-        digests = await _digests(delta)
-        delta = self._reduced(delta, digests)
+        delta = await self._reduced(delta)
         self._column[APPLYING] = delta.version
-        for key in (*delta.changed, *delta.removed):
-            # Should this fail half-way, nobody knows which of the two versions serves.
-            self._digests.pop(key, None)
         if delta.base == 0:
             # Nearly everything that a snapshot makes stays: collections while it is built find nothing, for 0.3 s.
             gc.disable()
@@ -219,9 +218,6 @@ class WorkerProcess:
         finally:
             gc.enable()
         self._version = self._column[VERSION] = delta.version
-        self._digests.update(digests)
-        for key in refused:
-            self._digests.pop(key, None)
         policy = delta.changed.get("process")
         if policy is not None and "process" not in refused:
             decoded = decode_unit(policy)
@@ -233,7 +229,7 @@ class WorkerProcess:
             gc.freeze()
         return refused
 
-    def _reduced(self, delta: Delta, digests: dict[str, int]) -> Delta:
+    async def _reduced(self, delta: Delta) -> Delta:
         """A snapshot from nothing, as a controller that started again sends, becomes a delta to what serves here."""
         if delta.base == self._version and delta.base != 0:
             return delta
@@ -241,8 +237,13 @@ class WorkerProcess:
             raise ValueError(f"a delta from version {delta.base}, but {self._version} serves")
         if self._version == 0:
             return delta
-        changed = {key: unit for key, unit in delta.changed.items() if self._digests.get(key) != digests[key]}
-        removed = tuple(key for key in self._digests if key not in delta.changed)
+        changed = {}
+        for number, (key, unit) in enumerate(delta.changed.items(), 1):
+            if not self._dataplane.holds(key, bytes(unit)):
+                changed[key] = unit
+            if number % SLICE_UNITS == 0:
+                await asyncio.sleep(0)
+        removed = tuple(key for key in self._dataplane.all_keys() if key not in delta.changed)
         return msgspec.structs.replace(delta, base=self._version, changed=changed, removed=removed)
 
     # ------------------------------------------------------------------ numbers
@@ -275,16 +276,6 @@ class WorkerProcess:
         await asyncio.sleep(grace_s + 0.001)
         await self._dataplane.drained(timeout_s)
         self._report(0, everything=False)
-
-
-async def _digests(delta: Delta) -> dict[str, int]:
-    """A hash of each unit of a delta, without holding the loop for long."""
-    found = {}
-    for number, (key, unit) in enumerate(delta.changed.items()):
-        found[key] = hash(bytes(unit))
-        if number % SLICE_UNITS == SLICE_UNITS - 1:
-            await asyncio.sleep(0)
-    return found
 
 
 async def _run(

@@ -81,7 +81,7 @@ async def run(seconds: float) -> None:
     changed = {key_of(unit): msgspec.Raw(encode_unit(unit)) for unit in units}
     await dataplane.apply(Delta(version=1, base=0, changed=changed))
     worker: Worker = dataplane._worker
-    endpoint = dataplane._groups["/u"].endpoints["127.0.0.1:9"]
+    endpoint = dataplane._builder.group("/u").endpoints["127.0.0.1:9"]
     upstream = UpstreamConnection(
         worker.buffer, worker.outbox, limits=worker.current.response_limits, server_name="", opened_s=0.0
     )

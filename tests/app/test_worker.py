@@ -25,6 +25,7 @@ POLICY = encode_unit(RoutePolicy())
 class PlayedDataplane:
     def __init__(self) -> None:
         self.deltas = []
+        self.units = {}
         self.refuse: dict[str, str] = {}
         self.fail = False
         self.listening: dict[str, socket.socket] = {}
@@ -35,7 +36,16 @@ class PlayedDataplane:
         await asyncio.sleep(0)
         if self.fail:
             raise RuntimeError("broken")
+        self.units.update((key, bytes(unit)) for key, unit in delta.changed.items())
+        for key in delta.removed:
+            del self.units[key]
         return {key: why for key, why in self.refuse.items() if key in delta.changed}
+
+    def all_keys(self):
+        return list(self.units)
+
+    def holds(self, key, unit):
+        return self.units.get(key) == unit
 
     def listen(self, name, sock):
         self.listening[name] = sock

@@ -97,7 +97,7 @@ class Stage:
         self.dataplane = dataplane
         self.now = now
         self.worker = dataplane._worker
-        self.group = dataplane._groups["/u"]
+        self.group = dataplane._builder.group("/u")
         (self.endpoint,) = self.group.endpoints.values()
 
     def pooled(self) -> PlayedUpstream:

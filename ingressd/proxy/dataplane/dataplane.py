@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from functools import partial
 from random import Random
 from typing import Final, Protocol
 
 import msgspec
 
 from ingressd.model.codec import Delta, decode_unit
-from ingressd.model.units import Listener, ProcessPolicy, Route, RoutePolicy
+from ingressd.model.units import Endpoints, Listener, ProcessPolicy
 from ingressd.observe.access_log import AccessLogWriter
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import APPLYING_UNIT, CONNECTIONS, HEARTBEAT_MS, VERSION, SharedTable
-from ingressd.proxy.dataplane.state import Stale, UnitState
+from ingressd.proxy.dataplane.building import Builder
+from ingressd.proxy.dataplane.state import Change, UnitState
 from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.listener.acceptor import Acceptor
-from ingressd.proxy.routing.table import HostRoutes, RouteTable, compile_host
+from ingressd.proxy.routing.table import UNBUILT, HostRoutes, RouteTable
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.runtime.wheel import TICK_S
 from ingressd.proxy.runtime.worker import Worker
@@ -30,8 +30,6 @@ from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.store import TlsStore
 from ingressd.proxy.tls.tickets import TicketSecret
 from ingressd.proxy.tls.transport import TlsShare
-from ingressd.proxy.upstream.group import UpstreamGroup
-from ingressd.proxy.upstream.pool import PoolLimits
 
 SLICE_S: Final = 0.005
 """How long building may hold the loop before traffic gets its turn."""
@@ -46,6 +44,7 @@ class Log(Protocol):
     def info(self, message: str, *args: object) -> None: ...
     def warning(self, message: str, *args: object) -> None: ...
     def error(self, message: str, *args: object) -> None: ...
+    def exception(self, message: str, *args: object) -> None: ...
 
 
 class Dataplane:
@@ -68,8 +67,6 @@ class Dataplane:
         self._wall = wall
         self._shared = shared
         self._units = UnitState()
-        self._groups: dict[str, UpstreamGroup] = {}
-        self._slots: dict[str, dict[str, int]] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._acceptors: dict[str, Acceptor] = {}
         self._random = Random()  # noqa: S311 - spreads load, keeps no secret.
@@ -85,11 +82,20 @@ class Dataplane:
             counters=counters,
             column=shared.column(worker),
             access_log=self._open_log(process, loop),
-            current=Runtime(version=0, process=process, table=RouteTable.empty()),
+            current=Runtime(version=0, process=process, table=RouteTable.empty(lambda host: self._builder.build(host))),
             random=self._random,
         )
         worker_state = self._worker
         self._share = TlsShare(loop, worker_state.buffer, counters=counters, date_line=lambda: worker_state.date_line)
+        self._builder = Builder(
+            self._units,
+            worker_state,
+            shared=shared,
+            share=self._share,
+            contexts=self._contexts,
+            random=self._random,
+            log=log,
+        )
         self._next_second = 0.0
         self._tick_due = clock() + TICK_S
         self._tick: asyncio.TimerHandle | None = loop.call_later(TICK_S, self._on_tick)
@@ -98,52 +104,87 @@ class Dataplane:
     # ------------------------------------------------------------------------------------------------ changes
     async def apply(self, delta: Delta) -> dict[str, str]:
         """Take a delta; the keys that were refused, with why. What was not refused is live when this returns."""
-        refused: dict[str, str] = {}
-        stale = Stale()
-        units = self._units
+        change = Change(self._units)
+        try:
+            return await self._apply(delta, change)
+        except BaseException:
+            self._units.doubt((*delta.changed, *delta.removed))
+            raise
+
+    async def _apply(self, delta: Delta, change: Change) -> dict[str, str]:
         pause = _Pauses(self._worker.clock)
+        builder = self._builder
+        builder.begin()
+        refused = await self._read(delta, change, pause)
+        if change.process_changed:
+            self._apply_process(change, refused)
+        for name in change.upstreams:
+            try:
+                builder.apply_upstream(change, name)
+            except ValueError as error:
+                refused[f"upstream/{name}"] = str(error)
+                change.refuse(f"upstream/{name}")
+            await pause.when_due()
+        for name in change.upstreams | change.endpoints_changed:
+            builder.apply_endpoints(change, name)
+            await pause.when_due()
+        if change.tls:
+            refused |= await self._apply_tls(change)
+        built: dict[str, HostRoutes[CompiledRoute] | None] = {}
+        for name in builder.stale_hosts(change):
+            built[name] = builder.rebuild(change, name)
+            await pause.when_due()
+        for name in change.hosts - built.keys():
+            builder.check(change, name)
+            await pause.when_due()
+        self._commit(delta.version, change, built, refused)
+        return refused
+
+    async def _read(self, delta: Delta, change: Change, pause: _Pauses) -> dict[str, str]:
+        """Decode what came; the keys that cannot be."""
+        refused: dict[str, str] = {}
+        gone = delta.removed
         if delta.base == 0:
-            for key in [key for key in units.all_keys() if key not in delta.changed]:
-                units.remove(key, stale)
-            self._slots = {}
-        for key in delta.removed:
-            units.remove(key, stale)
-        self._slots.update(delta.slots)
+            gone += tuple(key for key in self._units.all_keys() if key not in delta.changed)
+        for key in gone:
+            change.remove(key)
         for place, (key, raw) in enumerate(delta.changed.items(), 1):
             self._worker.column[APPLYING_UNIT] = place
             try:
-                units.put(key, decode_unit(raw), stale)
+                unit = decode_unit(raw)
             except msgspec.MsgspecError as error:
                 refused[key] = f"cannot be read: {error}"
-            if pause.due():
-                await pause.take()
+                change.refuse(key)
+            else:
+                slots = delta.slots.get(key.removeprefix("endpoints/")) if isinstance(unit, Endpoints) else None
+                change.put(key, bytes(raw), unit, slots=slots)
+            await pause.when_due()
         self._worker.column[APPLYING_UNIT] = 0
-        self._apply_process(stale, refused)
-        for name in stale.upstreams:
-            self._apply_upstream(name, stale, refused)
-            if pause.due():
-                await pause.take()
-        for name in stale.endpoints:
-            self._apply_endpoints(name)
-            if pause.due():
-                await pause.take()
-        if stale.tls:
-            refused |= await self._apply_tls(stale)
-        changed: dict[str, HostRoutes[CompiledRoute]] = {}
-        for name in stale.hosts:
-            unit = units.hosts.get(name)
-            if unit is not None:
-                changed[name] = compile_host(unit, partial(self._compile, name))
-            if pause.due():
-                await pause.take()
-        table = self._worker.current.table.with_changes(changed, stale.removed_hosts)
-        self._worker.current = self._make_runtime(delta.version, table, refused)
-        self._worker.column[VERSION] = delta.version
-        for name in stale.listeners:
-            self._apply_listener(name)
-        if len(delta.changed) >= FREEZE_FROM_UNITS:
-            gc.freeze()
         return refused
+
+    def _commit(
+        self,
+        version: int,
+        change: Change,
+        built: dict[str, HostRoutes[CompiledRoute] | None],
+        refused: dict[str, str],
+    ) -> None:
+        """Everything at once, without a pause: requests see the one version or the other."""
+        builder = self._builder
+        routes: dict[str, HostRoutes[CompiledRoute]] = dict.fromkeys(change.hosts, UNBUILT)
+        routes.update((host, compiled) for host, compiled in built.items() if compiled is not None)
+        routes.update(builder.catch_up(change))
+        for key in refused:
+            change.refuse(key)
+        change.commit()
+        builder.forget(change.removed_hosts)
+        table = self._worker.current.table.with_changes(routes, change.removed_hosts)
+        self._worker.current = self._make_runtime(version, table, refused)
+        self._worker.column[VERSION] = version
+        for name in change.listeners:
+            self._apply_listener(name)
+        if len(change) >= FREEZE_FROM_UNITS:
+            gc.freeze()
 
     def _make_runtime(self, version: int, table: RouteTable[CompiledRoute], refused: dict[str, str]) -> Runtime:
         current = self._worker.current
@@ -153,31 +194,11 @@ class Dataplane:
                 return Runtime(version=version, process=process, table=table)
             except ValueError as error:
                 refused["process"] = str(error)
+                self._units.doubt(("process",))
         return current.with_table(version, table)
 
-    def _compile(self, host: str, route: Route) -> CompiledRoute:
-        units = self._units
-        origin = route.origin
-        policy = units.policies.get(route.policy)
-        if policy is None:
-            # It was refused, and may hold what guards the route: the process-wide one is no stand-in.
-            policy = RoutePolicy(failed_closed=f"policy {route.policy} is not there")
-        return CompiledRoute(
-            route,
-            policy=policy,
-            process=units.process,
-            group=self._groups.get(route.upstream) if route.upstream is not None else None,
-            series=self._worker.counters.series(
-                namespace=origin.namespace, ingress=origin.name, service=route.service, host=host, path=route.path
-            ),
-        )
-
-    def _apply_process(self, stale: Stale, refused: dict[str, str]) -> None:
-        if not stale.process:
-            return
-        units = self._units
-        process = units.process
-        stale.hosts.update(units.hosts)
+    def _apply_process(self, change: Change, refused: dict[str, str]) -> None:
+        process = change.process
         before = self._worker.current.process
         if process.access_log != before.access_log:
             try:
@@ -188,62 +209,24 @@ class Dataplane:
                 self._worker.access_log.close()
                 self._worker.log_lines_lost += self._worker.access_log.dropped
                 self._worker.access_log = access_log
-        limits = _pool_limits(process)
-        for group in self._groups.values():
-            group.set_limits(limits)
-            group.set_budget(process.retry_budget_percent, process.retry_budget_min_per_s)
+        self._builder.apply_process(process)
 
-    def _apply_upstream(self, name: str, stale: Stale, refused: dict[str, str]) -> None:
-        unit = self._units.upstreams.get(name)
-        group = self._groups.get(name)
-        if unit is None:
-            if group is not None:
-                del self._groups[name]
-                group.close()
-            return
-        try:
-            if group is not None:
-                group.replace(unit)
-                return
-            group = UpstreamGroup(
-                unit,
-                share=self._share,
-                outbox=self._worker.outbox,
-                contexts=self._contexts,
-                counters=self._worker.counters,
-                rng=self._random,
-                own_column=self._worker.column,
-            )
-        except ValueError as error:
-            refused[f"upstream/{name}"] = str(error)
-            return
-        process = self._units.process
-        group.set_limits(_pool_limits(process))
-        group.set_budget(process.retry_budget_percent, process.retry_budget_min_per_s)
-        self._groups[name] = group
-        stale.endpoints.add(name)
-        stale.hosts.update(self._units.hosts_of.get(f"upstream/{name}", ()))
-
-    def _apply_endpoints(self, name: str) -> None:
-        group = self._groups.get(name)
-        if group is None:
-            return
-        unit = self._units.endpoints.get(name)
-        slots = self._slots.get(name, {})
-        group.set_endpoints(
-            unit.endpoints if unit is not None else (),
-            lambda address: self._shared.base(slots.get(address, 0)),
-            self._shared.columns(),
-        )
-
-    async def _apply_tls(self, stale: Stale) -> dict[str, str]:
-        units = self._units
+    async def _apply_tls(self, change: Change) -> dict[str, str]:
         return await self._store.apply(
-            certificates={key: units.certificates[key.removeprefix("certificate/")] for key in stale.certificates},
-            hosts={key: units.tls[key.removeprefix("tls/")] for key in stale.tls_hosts},
-            removed=stale.removed_tls,
-            policy=units.process.tls,
+            certificates=change.certificates,
+            hosts=change.tls_hosts,
+            removed=change.removed_tls,
+            policy=change.process.tls,
         )
+
+    # ------------------------------------------------------------------------------------------------ what it has
+    def all_keys(self) -> Iterable[str]:
+        """The keys of all units that serve."""
+        return self._units.all_keys()
+
+    def holds(self, key: str, unit: bytes) -> bool:
+        """Whether this very unit serves, so that it need not be applied again."""
+        return self._units.holds(key, unit)
 
     # ------------------------------------------------------------------------------------------------ listeners
     def listen(self, name: str, sock: socket.socket) -> None:
@@ -322,8 +305,7 @@ class Dataplane:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
-        for group in self._groups.values():
-            group.close()
+        self._builder.close()
         self._worker.access_log.close()
 
     # ------------------------------------------------------------------------------------------------ time
@@ -351,7 +333,7 @@ class Dataplane:
         self._store.rotate(wall)
         worker.date_line = f"Date: {formatdate(wall, usegmt=True)}\r\n".encode("ascii")
         idle = 0
-        for group in self._groups.values():
+        for group in self._builder.groups.values():
             for endpoint in group.endpoints.values():
                 pool = endpoint.pool
                 if pool.idle:
@@ -391,19 +373,7 @@ class _Pauses:
         self._clock = clock
         self._since = clock()
 
-    def due(self) -> bool:
-        return self._clock() - self._since >= SLICE_S
-
-    async def take(self) -> None:
-        await asyncio.sleep(0)
-        self._since = self._clock()
-
-
-def _pool_limits(process: ProcessPolicy) -> PoolLimits:
-    return PoolLimits(
-        connections=process.upstream_keepalive_connections,
-        idle_s=process.upstream_keepalive_timeout_s,
-        requests=process.upstream_keepalive_requests,
-        age_s=process.upstream_keepalive_time_s,
-        buffer_bytes=process.buffer_bytes,
-    )
+    async def when_due(self) -> None:
+        if self._clock() - self._since >= SLICE_S:
+            await asyncio.sleep(0)
+            self._since = self._clock()

@@ -1,10 +1,18 @@
-"""The units a worker has, and what each change of them makes stale."""
+"""The units a worker has, and what a delta makes of them.
+
+Units of routes rest as they came, encoded: most hosts of a big cluster see no traffic for long, and their routes are
+built when somebody asks for them. What a delta changes is seen by nobody before it is committed, so a route that is
+built meanwhile is built of units of one version.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, cast
 
+import msgspec
+
+from ingressd.model.codec import decode_unit
 from ingressd.model.units import (
     Certificate,
     Endpoints,
@@ -17,160 +25,225 @@ from ingressd.model.units import (
     VirtualHost,
 )
 
-
-@dataclass(slots=True)
-class Stale:
-    """What has to be built anew after some units changed."""
-
-    process: bool = False
-    tls_policy: bool = False
-    certificates: set[str] = field(default_factory=set)
-    tls_hosts: set[str] = field(default_factory=set)
-    removed_tls: set[str] = field(default_factory=set)
-    hosts: set[str] = field(default_factory=set)
-    removed_hosts: set[str] = field(default_factory=set)
-    upstreams: set[str] = field(default_factory=set)
-    endpoints: set[str] = field(default_factory=set)
-    listeners: set[str] = field(default_factory=set)
-
-    @property
-    def tls(self) -> bool:
-        """Whether anything about TLS from clients changed."""
-        return bool(self.tls_policy or self.certificates or self.tls_hosts or self.removed_tls)
+_KEPT: Final = (VirtualHost, Upstream, Endpoints)
+"""Kinds that are kept encoded. Of the others somebody keeps what he needs, and here is only a hash to know them by."""
 
 
-class UnitState:
-    """The units by kind and name; the last good ones, whatever was refused."""
+class UnitView:
+    """Units to build from."""
 
-    __slots__ = (
-        "certificates",
-        "endpoints",
-        "hosts",
-        "hosts_of",
-        "listeners",
-        "policies",
-        "process",
-        "tls",
-        "upstreams",
-    )
+    __slots__ = ("policies", "process")
+
+    process: ProcessPolicy
+    policies: Mapping[str, RoutePolicy]
+
+    def encoded(self, key: str) -> bytes | None:
+        """A unit of the kinds that are kept, None without it."""
+        raise NotImplementedError
+
+    def slots(self, key: str) -> Mapping[str, int]:
+        """Which slots of the shared table the endpoints of a unit have, by "address:port"."""
+        raise NotImplementedError
+
+    def host(self, name: str) -> VirtualHost | None:
+        """A virtual host, decoded anew."""
+        encoded = self.encoded(f"host/{name}")
+        return None if encoded is None else cast(VirtualHost, decode_unit(encoded))
+
+    def upstream(self, name: str) -> Upstream | None:
+        """An upstream, decoded anew."""
+        encoded = self.encoded(f"upstream/{name}")
+        return None if encoded is None else cast(Upstream, decode_unit(encoded))
+
+    def endpoints(self, name: str) -> Endpoints | None:
+        """The endpoints of an upstream, decoded anew."""
+        encoded = self.encoded(f"endpoints/{name}")
+        return None if encoded is None else cast(Endpoints, decode_unit(encoded))
+
+
+class UnitState(UnitView):
+    """The units that serve; the last good ones, whatever was refused."""
+
+    __slots__ = ("_doubtful", "_held", "_slots", "listeners")
 
     def __init__(self) -> None:
         self.process = ProcessPolicy()
         self.policies: dict[str, RoutePolicy] = {"": RoutePolicy()}
-        self.hosts: dict[str, VirtualHost] = {}
-        self.upstreams: dict[str, Upstream] = {}
-        self.endpoints: dict[str, Endpoints] = {}
-        self.certificates: dict[str, Certificate] = {}
-        self.tls: dict[str, TlsHost] = {}
         self.listeners: dict[str, Listener] = {}
-        self.hosts_of: dict[str, set[str]] = {}
-        """Names ("policy/…", "upstream/…") to the hosts whose routes use them."""
+        self._held: dict[str, bytes | int] = {}
+        self._slots: dict[str, bytes] = {}
+        self._doubtful: set[str] = set()
 
-    def put(self, key: str, unit: Unit, stale: Stale) -> None:
-        """Take one unit."""
+    def encoded(self, key: str) -> bytes | None:
+        found = self._held.get(key)
+        return found if isinstance(found, bytes) else None
+
+    def slots(self, key: str) -> Mapping[str, int]:
+        packed = self._slots.get(key)
+        found: dict[str, int] = {} if packed is None else msgspec.msgpack.decode(packed)
+        return found
+
+    def all_keys(self) -> Iterator[str]:
+        """The keys of everything that is here."""
+        return iter(self._held)
+
+    def holds(self, key: str, unit: bytes) -> bool:
+        """Whether this very unit serves."""
+        held = self._held.get(key)
+        if held is None or key in self._doubtful:
+            return False
+        return held == (unit if isinstance(held, bytes) else hash(unit))
+
+    def doubt(self, keys: Iterable[str]) -> None:
+        """Nobody knows which version of these serves: an apply failed half-way."""
+        self._doubtful.update(keys)
+
+
+class Change(UnitView):
+    """What a delta will make of a state, and what has to be built anew for it."""
+
+    __slots__ = (
+        "_gone",
+        "_held",
+        "_listeners",
+        "_refused",
+        "_slots",
+        "_state",
+        "certificates",
+        "endpoints_changed",
+        "hosts",
+        "listeners",
+        "process_changed",
+        "removed_hosts",
+        "removed_tls",
+        "tls_hosts",
+        "upstreams",
+        "used",
+    )
+
+    def __init__(self, state: UnitState) -> None:
+        self._state = state
+        self._held: dict[str, bytes | int] = {}
+        self._slots: dict[str, bytes] = {}
+        self._gone: set[str] = set()
+        self._refused: list[str] = []
+        self._listeners = dict(state.listeners)
+        self.process = state.process
+        self.policies: dict[str, RoutePolicy] = dict(state.policies)
+        self.process_changed = False
+        self.certificates: dict[str, Certificate] = {}
+        self.tls_hosts: dict[str, TlsHost] = {}
+        self.removed_tls: set[str] = set()
+        self.hosts: set[str] = set()
+        self.removed_hosts: set[str] = set()
+        self.upstreams: set[str] = set()
+        self.endpoints_changed: set[str] = set()
+        self.listeners: set[str] = set()
+        self.used: set[str] = set()
+        """Keys of policies and upstreams that routes must be built anew for."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def tls(self) -> bool:
+        """Whether anything about TLS from clients changed."""
+        return bool(self.process_changed or self.certificates or self.tls_hosts or self.removed_tls)
+
+    def encoded(self, key: str) -> bytes | None:
+        found = self._held.get(key)
+        if found is None:
+            return None if key in self._gone else self._state.encoded(key)
+        return found if isinstance(found, bytes) else None
+
+    def slots(self, key: str) -> Mapping[str, int]:
+        packed = self._slots.get(key)
+        return self._state.slots(key) if packed is None else msgspec.msgpack.decode(packed)
+
+    def listener(self, name: str) -> Listener | None:
+        """A listener as it will be."""
+        return self._listeners.get(name)
+
+    # ------------------------------------------------------------------------------------------------ what changes
+    def put(self, key: str, raw: bytes, unit: Unit, *, slots: Mapping[str, int] | None) -> None:
+        """Take one unit; `slots` come with endpoints."""
         name = key.partition("/")[2]
+        known = key in self._held or (key not in self._gone and self._state.encoded(key) is not None)
+        self._held[key] = raw if isinstance(unit, _KEPT) else hash(raw)
+        self._gone.discard(key)
         if isinstance(unit, VirtualHost):
-            self._unlink(name)
-            self.hosts[name] = unit
-            self._link(unit)
-            stale.hosts.add(name)
-            stale.removed_hosts.discard(name)
+            self.hosts.add(name)
+            self.removed_hosts.discard(name)
         elif isinstance(unit, Endpoints):
-            self.endpoints[name] = unit
-            stale.endpoints.add(name)
+            self._slots[key] = msgspec.msgpack.encode(slots or {})
+            self.endpoints_changed.add(name)
         elif isinstance(unit, Upstream):
-            if name not in self.upstreams:
-                stale.hosts.update(self.hosts_of.get(key, ()))
-                stale.endpoints.add(name)
-            self.upstreams[name] = unit
-            stale.upstreams.add(name)
+            self.upstreams.add(name)
+            if not known:
+                self.used.add(key)
         elif isinstance(unit, RoutePolicy):
             self.policies[name] = unit
-            stale.hosts.update(self.hosts_of.get(key, ()))
+            self.used.add(key)
         elif isinstance(unit, ProcessPolicy):
             self.process = unit
-            stale.process = True
-            stale.tls_policy = True
+            self.process_changed = True
         elif isinstance(unit, Certificate):
-            self.certificates[name] = unit
-            stale.certificates.add(key)
-            stale.removed_tls.discard(key)
+            self.certificates[key] = unit
+            self.removed_tls.discard(key)
         elif isinstance(unit, TlsHost):
-            self.tls[name] = unit
-            stale.tls_hosts.add(key)
-            stale.removed_tls.discard(key)
+            self.tls_hosts[key] = unit
+            self.removed_tls.discard(key)
         else:
-            self.listeners[name] = unit
-            stale.listeners.add(name)
+            self._listeners[name] = unit
+            self.listeners.add(name)
 
-    def remove(self, key: str, stale: Stale) -> None:
+    def remove(self, key: str) -> None:
         """Drop one unit."""
         kind, _, name = key.partition("/")
+        self._held.pop(key, None)
+        self._gone.add(key)
         if kind == "host":
-            self._unlink(name)
-            self.hosts.pop(name, None)
-            stale.hosts.discard(name)
-            stale.removed_hosts.add(name)
+            self.hosts.discard(name)
+            self.removed_hosts.add(name)
         elif kind == "endpoints":
-            self.endpoints.pop(name, None)
-            stale.endpoints.add(name)
+            self.endpoints_changed.add(name)
         elif kind == "upstream":
-            self.upstreams.pop(name, None)
-            stale.upstreams.add(name)
-            stale.hosts.update(self.hosts_of.get(key, ()))
+            self.upstreams.add(name)
+            self.used.add(key)
         elif kind == "policy":
             if name:
                 self.policies.pop(name, None)
             else:
                 self.policies[""] = RoutePolicy()
-            stale.hosts.update(self.hosts_of.get(key, ()))
+            self.used.add(key)
         elif kind == "process":
             self.process = ProcessPolicy()
-            stale.process = True
-            stale.tls_policy = True
-        elif kind == "certificate":
-            self.certificates.pop(name, None)
-            stale.removed_tls.add(key)
-        elif kind == "tls":
-            self.tls.pop(name, None)
-            stale.removed_tls.add(key)
+            self.process_changed = True
+        elif kind in ("certificate", "tls"):
+            self.removed_tls.add(key)
         elif kind == "listener":
-            self.listeners.pop(name, None)
-            stale.listeners.add(name)
+            self._listeners.pop(name, None)
+            self.listeners.add(name)
 
-    def all_keys(self) -> Iterable[str]:
-        """The keys of everything that is here."""
-        yield "process"
-        for kind, units in (
-            ("policy", self.policies),
-            ("host", self.hosts),
-            ("upstream", self.upstreams),
-            ("endpoints", self.endpoints),
-            ("certificate", self.certificates),
-            ("tls", self.tls),
-            ("listener", self.listeners),
-        ):
-            for name in units:
-                yield f"{kind}/{name}"
+    def refuse(self, key: str) -> None:
+        """A unit that nothing can be made of: the one before it stays, and counts as unknown to the controller."""
+        if isinstance(self._held.get(key), bytes):
+            del self._held[key]
+            self._slots.pop(key, None)
+        self._refused.append(key)
 
-    def _link(self, unit: VirtualHost) -> None:
-        for used in _used_by(unit):
-            self.hosts_of.setdefault(used, set()).add(unit.host)
+    def touches(self, keys: tuple[str, ...]) -> bool:
+        """Whether any of these units changes."""
+        return any(key in self._held or key in self._gone for key in keys)
 
-    def _unlink(self, name: str) -> None:
-        old = self.hosts.get(name)
-        if old is None:
-            return
-        for used in _used_by(old):
-            hosts = self.hosts_of.get(used)
-            if hosts is not None:
-                hosts.discard(name)
-                if not hosts:
-                    del self.hosts_of[used]
-
-
-def _used_by(unit: VirtualHost) -> set[str]:
-    routes = (*unit.routes, unit.default) if unit.default is not None else unit.routes
-    used = {f"policy/{route.policy}" for route in routes}
-    used.update(f"upstream/{route.upstream}" for route in routes if route.upstream is not None)
-    return used
+    def commit(self) -> None:
+        """From now on this is the state."""
+        state = self._state
+        state._doubtful.difference_update(self._held, self._gone)
+        state._doubtful.update(self._refused)
+        for key in self._gone:
+            state._held.pop(key, None)
+            state._slots.pop(key, None)
+        state._held.update(self._held)
+        state._slots.update(self._slots)
+        state.process, state.policies, state.listeners = self.process, self.policies, self._listeners

@@ -11,11 +11,15 @@ Rules, in order (the contract's "Matching"; KEP-1453):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from ingressd.model.units import Route, VirtualHost
 
 T = TypeVar("T")
+
+
+_NOTHING: Final[dict[bytes, Any]] = {}
+"""Shared by all nodes without children and hosts without Exact rules, which is most of them; nobody writes into it."""
 
 
 class PathNode(Generic[T]):
@@ -24,7 +28,7 @@ class PathNode(Generic[T]):
     __slots__ = ("children", "leaf")
 
     def __init__(self) -> None:
-        self.children: dict[bytes, PathNode[T]] = {}
+        self.children: dict[bytes, PathNode[T]] = _NOTHING
         self.leaf: T | None = None
 
 
@@ -34,7 +38,7 @@ class HostRoutes(Generic[T]):
     __slots__ = ("default", "depth", "exact", "root")
 
     def __init__(self) -> None:
-        self.exact: dict[bytes, T] = {}
+        self.exact: dict[bytes, T] = _NOTHING
         self.root: PathNode[T] = PathNode()
         self.depth = 0
         """How many elements the longest Prefix has: what is behind them need not be split."""
@@ -51,6 +55,8 @@ def compile_host(vhost: VirtualHost, leaf: Callable[[Route], T]) -> HostRoutes[T
         path = route.path.encode()
         if route.path_type == "Exact":
             if path not in compiled.exact:
+                if not compiled.exact:
+                    compiled.exact = {}
                 compiled.exact[path] = leaf(route)
             continue
         elements = path.strip(b"/").split(b"/") if path.strip(b"/") else []
@@ -59,6 +65,8 @@ def compile_host(vhost: VirtualHost, leaf: Callable[[Route], T]) -> HostRoutes[T
             child = node.children.get(element)
             if child is None:
                 child = PathNode()
+                if not node.children:
+                    node.children = {}
                 node.children[element] = child
             node = child
         if node.leaf is None:
@@ -69,10 +77,18 @@ def compile_host(vhost: VirtualHost, leaf: Callable[[Route], T]) -> HostRoutes[T
     return compiled
 
 
-class RouteTable(Generic[T]):
-    """All hosts of a snapshot. Immutable: `with_changes` gives a new table that shares what did not change."""
+UNBUILT: Final[HostRoutes[Any]] = HostRoutes()
+"""In place of a host that is compiled when the first request for it comes."""
 
-    __slots__ = ("_catch_all", "_hosts", "_wildcards")
+
+class RouteTable(Generic[T]):
+    """All hosts of a snapshot: `with_changes` gives a new table that shares what did not change.
+
+    Nothing in a table changes but that `build` puts the routes of a host in the place of `UNBUILT`. It is called with
+    the host's name as in `VirtualHost.host`, and may not raise.
+    """
+
+    __slots__ = ("_build", "_catch_all", "_hosts", "_wildcards")
 
     def __init__(
         self,
@@ -80,16 +96,18 @@ class RouteTable(Generic[T]):
         wildcards: dict[bytes, HostRoutes[T]],
         *,
         catch_all: HostRoutes[T] | None,
+        build: Callable[[str], HostRoutes[T]],
     ) -> None:
+        self._build = build
         self._hosts = hosts
         self._wildcards = wildcards
         """Keyed by what follows the star, with its dot: b".example.com"."""
         self._catch_all = catch_all
 
     @classmethod
-    def empty(cls) -> RouteTable[T]:
+    def empty(cls, build: Callable[[str], HostRoutes[T]] = lambda host: HostRoutes()) -> RouteTable[T]:
         """A table that matches nothing."""
-        return cls({}, {}, catch_all=None)
+        return cls({}, {}, catch_all=None, build=build)
 
     def __len__(self) -> int:
         return len(self._hosts) + len(self._wildcards) + (self._catch_all is not None)
@@ -117,7 +135,7 @@ class RouteTable(Generic[T]):
                 wildcards[key[1:]] = routes
             else:
                 hosts[key] = routes
-        return RouteTable(hosts, wildcards, catch_all=catch_all)
+        return RouteTable(hosts, wildcards, catch_all=catch_all, build=self._build)
 
     def match(self, host: bytes, path: bytes) -> T | None:
         """The leaf for a request, or None (404). `host` and `path` come from `normalise_host` and `normalise_path`."""
@@ -125,11 +143,18 @@ class RouteTable(Generic[T]):
         if routes is None:
             if self._wildcards:
                 # find gives -1 for a host of one label, which asks for its last byte: no wildcard is that short.
-                routes = self._wildcards.get(host[host.find(b".") :])
+                suffix = host[host.find(b".") :]
+                routes = self._wildcards.get(suffix)
+                if routes is UNBUILT:
+                    routes = self._wildcards[suffix] = self._build("*" + suffix.decode("ascii"))
             if routes is None:
                 routes = self._catch_all
                 if routes is None:
                     return None
+                if routes is UNBUILT:
+                    routes = self._catch_all = self._build("")
+        elif routes is UNBUILT:
+            routes = self._hosts[host] = self._build(host.decode("ascii"))
         leaf: T | None
         # An Exact rule that matches is as long as the path itself, so no Prefix can beat it.
         if routes.exact:
@@ -151,6 +176,8 @@ class RouteTable(Generic[T]):
         if leaf is None:
             leaf = routes.default
             if leaf is None and self._catch_all is not None:
+                if self._catch_all is UNBUILT:
+                    self._catch_all = self._build("")
                 leaf = self._catch_all.default
         return leaf
 

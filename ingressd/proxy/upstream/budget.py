@@ -19,8 +19,8 @@ class RetryBudget:
     def __init__(self, *, percent: float = 20.0, min_per_s: float = 3.0) -> None:
         self._share = percent / 100.0
         self._window_minimum = min_per_s * WINDOW_S
-        self._requests = [0] * WINDOW_S
-        self._retries = [0] * WINDOW_S
+        self._requests: list[int] = []  # Of most upstreams nobody ever asks anything.
+        self._retries: list[int] = []
         self._window_requests = 0
         self._current = 0
         self._next = 0.0
@@ -44,6 +44,9 @@ class RetryBudget:
 
     def _roll(self, now: float) -> None:
         """Empty the buckets of the seconds that passed."""
+        if not self._requests:
+            self._requests = [0] * WINDOW_S
+            self._retries = [0] * WINDOW_S
         second = int(now)
         for passed in range(min(second - int(self._next) + 1, WINDOW_S)):
             bucket = (second - passed) % WINDOW_S
