@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import uvloop
 
+from ingressd.app.cluster_snapshot import ClusterSnapshot
 from ingressd.app.duties import ClusterDuties
 from ingressd.app.readiness import Readiness
 from ingressd.app.start_garbage import StartGarbage
@@ -100,8 +101,17 @@ class Controller:
         fake = make_self_signed(time.time())  # noqa: TID251 - for the dates of a certificate
         self._watch_namespace = parse_flags(config.flags)[0].watch_namespace
         self._cluster: ClusterSource | None = None
+        self._snapshot: ClusterSnapshot | None = None
         if api is not None and config.kubernetes is not None:
             self._cluster = ClusterSource(config.kubernetes, api, watch_namespace=self._watch_namespace)
+            if config.kubernetes.snapshot_dir:
+                self._snapshot = ClusterSnapshot(
+                    config.kubernetes,
+                    source=self._cluster,
+                    say=lambda problems: self._board.put({"snapshot": problems}),
+                    clock=time.monotonic,
+                    wall_clock=time.time,  # noqa: TID251 - the age of a file outlives what the other clock counts from
+                )
         self._pipeline = Pipeline(
             (LOCAL,) if self._cluster is None else (LOCAL, CLUSTER, ADDRESSES),
             publisher=self._publisher,
@@ -114,6 +124,7 @@ class Controller:
             translated=self._translated,
             served=self._served,
             want=(lambda _: True) if self._cluster is None else self._cluster.want,
+            recall=tuple if self._snapshot is None else self._snapshot.good,
         )
         self._duties: ClusterDuties | None = None
         if api is not None:
@@ -149,6 +160,8 @@ class Controller:
                 group.create_task(self._webhook.run(), name="admission")
                 if self._cluster is not None:
                     group.create_task(self._cluster.run(self._pipeline.batches), name="objects of the cluster")
+                if self._snapshot is not None:
+                    group.create_task(self._snapshot.run(self._pipeline.store), name="snapshot of the cluster")
                 if self._duties is not None:
                     group.create_task(self._duties.run(self._pipeline.batches), name="duties in the cluster")
                 group.create_task(self._until_stopped(), name="until stopped")
@@ -156,6 +169,8 @@ class Controller:
             code = next((error.code for error in stopped.exceptions if isinstance(error, StoppedError)), code)
         finally:
             self._loop.remove_reader(self._channel.fileno())
+            if self._snapshot is not None:
+                await self._snapshot.close()
             self._publisher.close()
             await self._admin.close()
         return code
