@@ -195,7 +195,8 @@ class Contents:
         self._settle(key)
 
     def _failed(self, key: ObjectKey, content: _Content, error: ApiError) -> None:
-        if error.status == 404:
+        # An object that is not there, unless the watch knows better: then it will tell, or the answer was wrong.
+        if error.status == 404 and not self._version_of(key):
             self._absent(key, content)
             if self._unwatched(key):
                 self._fetch_later(key, content, POLL_S)

@@ -256,8 +256,10 @@ class Reflector:
                 self._heard_s = self._clock()
                 for event in lines.feed(data):
                     self._take(event)
-                self._in_step_s = self._heard_s
-                self._well()
+                # Half an event is something that we do not know yet.
+                if not lines.begun:
+                    self._in_step_s = self._heard_s
+                    self._well()
         if self._clock() - began_s < 1.0:
             raise ApiError(0, "Closed", "the watch ended as soon as it began")
 

@@ -84,6 +84,11 @@ class Lines:
     def __init__(self) -> None:
         self._begun: list[bytes] = []
 
+    @property
+    def begun(self) -> bool:
+        """Whether the last event is not whole yet."""
+        return bool(self._begun)
+
     def feed(self, data: bytes) -> Iterator[Event]:
         """The events that are whole with this. Raises ApiError (status 0) for one that is no event."""
         *whole, rest = data.split(b"\n")

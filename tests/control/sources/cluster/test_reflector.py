@@ -189,6 +189,23 @@ def test_an_event_that_is_cut_off_counts_for_nothing_and_comes_again(cut):
     follow(scenario)
 
 
+def test_a_server_that_always_cuts_its_first_event_off_is_not_in_step_and_not_asked_without_rest():
+    async def scenario(api, following):
+        api.faults.extend([40] * 1000)
+        api.break_streams()
+        await asyncio.sleep(1)
+        before = len(watches(api))
+        api.put("Ingress", "c", spec={"x": "y" * 100})
+        await asyncio.sleep(60)
+        assert following.reflector.age_s(asyncio.get_running_loop().time()) > 55
+        assert following.reflector.trouble is not None
+        assert 15 < len(watches(api)) - before < 60
+        api.faults.clear()
+        assert await soon(following.in_step) < 5
+
+    follow(scenario)
+
+
 def test_an_event_of_any_size():
     async def scenario(api, following):
         api.put("Ingress", "large", spec={"x": "y" * 3_000_000})
