@@ -174,8 +174,11 @@ class Installation:
         self._issue_admission_certificate()
         for runner in self.runners():
             self.cluster.do(runner.refresh_volumes())
-        bundle = _base64(self._authority.pem)
-        change = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]
+        self.change_webhook("/clientConfig/caBundle", _base64(self._authority.pem))
+
+    def change_webhook(self, field: str, value: str) -> None:
+        """Replace a field of the ValidatingWebhookConfiguration, by its JSON pointer below the webhook."""
+        change = [{"op": "replace", "path": f"/webhooks/0{field}", "value": value}]
         path = path_of(WEBHOOKS, name=NAME)
         self.api.request("PATCH", path, body=change, content_type="application/json-patch+json")
 

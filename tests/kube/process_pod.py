@@ -95,6 +95,10 @@ class ProcessRunner:
                 os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def volume(self, name: str) -> Path:
+        """The folder of a volume on this machine."""
+        return self._volumes.path(name)
+
     async def refresh_volumes(self) -> None:
         """What a kubelet does about once a minute."""
         await self._volumes.refresh()

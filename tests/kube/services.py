@@ -119,8 +119,8 @@ class ServiceAddresses:
             self._tasks.add(task)
             try:
                 await self._relay(key, port, reader, writer)
-            except OSError:
-                pass
+            except (OSError, asyncio.CancelledError):
+                pass  # Cancelled only at the end; asyncio's streams complain about a task that says so.
             finally:
                 self._tasks.discard(task)
                 writer.transport.abort()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from stage.wire import ask
 
 from kube import build
-from kube.api import INGRESSES, NAMESPACES, SERVICES, Api, RefusedError
+from kube.api import INGRESSES, NAMESPACES, Api, Object, RefusedError
 from kube.installation import ADMISSION_SECRET, NAMESPACE, Installation
 from kube.scenario import new_backend, new_ingress, new_namespace
 
-WRONG = {"nginx.ingress.kubernetes.io/ssl-redirect": "perhaps"}
+WRONG_PATH = "/wrong(.*)"
+"""Refused under pathType Prefix: `strict-validate-path-type` is on unless a setting says otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +23,40 @@ def namespace(api: Api, ingressd: Installation) -> Iterator[str]:
     name = new_namespace(api, "admission")
     new_backend(api, name, "echo")
     # The first review waits until the relay, the endpoints and the webhook's configuration are all there.
-    api.wait(lambda: refused(api, name, "probe", WRONG), "the webhook is asked")
+    api.wait(lambda: refused(api, name, ingress("probe", path=WRONG_PATH)), "the webhook is asked")
     yield name
     api.delete(NAMESPACES, name)
 
 
-def refused(api: Api, namespace: str, name: str, annotations: dict[str, str], **spec: Any) -> str:
-    """What the API server says against an Ingress; "" when it takes it (and it is deleted again)."""
+def ingress(name: str, *, path: str = "/", class_name: str = "ingressd") -> Object:
+    """An Ingress of one path."""
+    backend = {"service": {"name": "echo", "port": {"number": 8080}}}
+    rule = {"host": f"{name}.test", "http": {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name},
+        "spec": {"ingressClassName": class_name, "rules": [rule]},
+    }
+
+
+def refused(api: Api, namespace: str, manifest: Object) -> str:
+    """What the API server says against an Ingress; "" when it would take it."""
     try:
-        new_ingress(api, namespace, name, host=f"{name}.test", annotations=annotations, **spec)
+        api.create(manifest, namespace, dryRun="All")
     except RefusedError as error:
         return str(error)
-    api.delete(INGRESSES, name, namespace)
     return ""
 
 
-def test_a_malformed_annotation_is_refused_with_its_name(api: Api, namespace: str) -> None:
-    message = refused(api, namespace, "malformed", WRONG)
+def test_a_mistake_is_refused_with_its_field(api: Api, namespace: str) -> None:
+    message = refused(api, namespace, ingress("mistaken", path=WRONG_PATH))
     assert "validate.ingressd.dev" in message
-    assert "ssl-redirect" in message
-    assert api.find(INGRESSES, "malformed", namespace) is None
+    assert "spec.rules[0].http.paths[0].path" in message
+    assert "cannot be used with pathType Prefix" in message
+    with pytest.raises(RefusedError):
+        api.create(ingress("mistaken", path=WRONG_PATH), namespace)
+    assert api.find(INGRESSES, "mistaken", namespace) is None
 
 
 def test_a_path_that_another_ingress_has_is_refused(api: Api, ingressd: Installation, namespace: str) -> None:
@@ -56,14 +70,13 @@ def test_a_path_that_another_ingress_has_is_refused(api: Api, ingressd: Installa
 
 def test_an_update_is_reviewed_too(api: Api, namespace: str) -> None:
     new_ingress(api, namespace, "updated", host="updated.test")
-    change = {"metadata": {"annotations": WRONG}}
+    change = {"spec": ingress("updated", path=WRONG_PATH)["spec"]}
     with pytest.raises(RefusedError):
         api.patch(INGRESSES, "updated", namespace, change=change)
-    api.delete(INGRESSES, "updated", namespace)
 
 
 def test_an_ingress_of_another_class_is_nobodys_business_of_ours(api: Api, namespace: str) -> None:
-    assert refused(api, namespace, "foreign", WRONG, ingressClassName="somebody-else") == ""
+    assert refused(api, namespace, ingress("foreign", path=WRONG_PATH, class_name="somebody-else")) == ""
 
 
 def test_what_only_deserves_a_remark_is_a_warning(api: Api, namespace: str) -> None:
@@ -102,17 +115,14 @@ def test_a_review_is_quick(api: Api, namespace: str) -> None:
 def test_a_new_certificate_and_authority_are_taken(api: Api, ingressd: Installation, namespace: str) -> None:
     ingressd.rotate_admission_certificate()
     # It fails open: as long as one side has the old certificate, mistakes pass.
-    api.wait(lambda: refused(api, namespace, "rotated", WRONG), "the webhook is asked again")
+    api.wait(lambda: refused(api, namespace, ingress("rotated", path=WRONG_PATH)), "the webhook is asked again")
     assert api.get("v1/secrets", ADMISSION_SECRET, NAMESPACE)
 
 
 def test_a_webhook_that_is_away_stops_nobody(api: Api, ingressd: Installation, namespace: str) -> None:
-    selector = api.get(SERVICES, "ingressd-admission", NAMESPACE)["spec"]["selector"]
-    nothing = {"spec": {"selector": {**selector, "stage/nothing": "true"}}}
-    api.patch(SERVICES, "ingressd-admission", NAMESPACE, change=nothing)
+    ingressd.change_webhook("/clientConfig/service/name", "nobody")
     try:
-        api.wait(lambda: not refused(api, namespace, "open", WRONG), "it fails open", within_s=15)
+        api.wait(lambda: not refused(api, namespace, ingress("open", path=WRONG_PATH)), "it fails open")
     finally:
-        back = {"spec": {"selector": {"stage/nothing": None}}}
-        api.patch(SERVICES, "ingressd-admission", NAMESPACE, change=back)
-    api.wait(lambda: refused(api, namespace, "closed", WRONG), "the webhook is asked again")
+        ingressd.change_webhook("/clientConfig/service/name", "ingressd-admission")
+    api.wait(lambda: refused(api, namespace, ingress("closed", path=WRONG_PATH)), "the webhook is asked again")

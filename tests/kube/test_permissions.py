@@ -51,6 +51,9 @@ def everything_done(cluster: Cluster, api: Api, ingressd: Installation) -> None:
     new_ingress(api, namespace, "wrong", host="wrong.test", service="no-such-service")
     api.wait(lambda: api.get(INGRESSES, "web", namespace)["status"]["loadBalancer"]["ingress"], "a status")
     api.wait(lambda: api.items(EVENTS, namespace, fields="involvedObject.kind=Ingress"), "an Event")
+    before = dict(ingressd.config["flags"])
+    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}, "data": {}}, namespace)
+    ingressd.configure(flags={"configmap": f"{namespace}/more"})
     for number in range(3):  # The same Event again is one Event with a count.
         change = {"metadata": {"annotations": {"stage/again": str(number)}}}
         api.patch(INGRESSES, "wrong", namespace, change=change)
@@ -58,6 +61,7 @@ def everything_done(cluster: Cluster, api: Api, ingressd: Installation) -> None:
     for pod in ingressd.pods():  # The leader looks whether it is the last one when it ends.
         api.delete(PODS, pod["metadata"]["name"], NAMESPACE)
         ingressd.wait_ready()
+    ingressd.configure(flags={**before, "configmap": before.get("configmap")})
     api.delete(NAMESPACES, namespace)
 
 
