@@ -135,12 +135,13 @@ class Stage:
 def stage(tmp_path: Path, echo_loop: EchoLoop) -> Iterator[Stage]:
     memory = tempfile.mkdtemp(dir="/dev/shm", prefix="ingressd-test-")
     (echo,) = raise_echoes(echo_loop, "web")
-    with FakeApiServer(tls=True, token="secret", bookmark_s=1.0) as server:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, memory)
+        stack.callback(echo.close)
+        server = stack.enter_context(FakeApiServer(tls=True, token="secret", bookmark_s=1.0))
         stage = Stage(server, tmp_path, memory, port=echo.address[1], address=echo.address[0])
+        stack.callback(stage.ingressd.stop)
         yield stage
-        stage.ingressd.stop()
-    echo.close()
-    shutil.rmtree(memory)
 
 
 def controller(stage: Stage) -> int:
