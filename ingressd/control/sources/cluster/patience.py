@@ -12,6 +12,9 @@ LONGEST_S: Final = 3.0
 """client-go waits up to 30 s. We do not: 5 s after an API server is back, what it says has to be live."""
 REFUSED_S: Final = 10.0
 """After a refusal that somebody has to do something about: no permission, no such kind."""
+PASSING: Final = 6
+"""So many refusals in a row of what was served before may be a server that has just started: until it has read its
+roles it forbids everything. They are waited out like failures, three seconds in all."""
 MOST_ASKED_S: Final = 4.0
 """Most of what an API server may ask for with Retry-After; its own word is 1 s, and up to 8 when it drops requests."""
 
@@ -22,6 +25,7 @@ class Patience:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._failures = 0
+        self._refusals = 0
 
     @property
     def failures(self) -> int:
@@ -30,14 +34,17 @@ class Patience:
 
     def succeeded(self) -> None:
         """Begin anew."""
-        self._failures = 0
+        self._failures = self._refusals = 0
 
-    def failed(self, error: ApiError) -> float:
-        """How many seconds to wait after this failure."""
+    def failed(self, error: ApiError, *, served: bool = False) -> float:
+        """How many seconds to wait after this failure. `served`: the same was granted before."""
         self._failures += 1
-        if error.status in (403, 404):
+        refused = error.status in (403, 404)
+        self._refusals = self._refusals + 1 if refused else 0
+        if refused and not (served and self._refusals <= PASSING):
             return REFUSED_S * (0.5 + 0.5 * self._random())
-        most = min(LONGEST_S, FIRST_S * 2.0 ** min(self._failures - 1, 16))
+        failures = self._refusals or self._failures
+        most = min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 16))
         wait = most * (0.5 + 0.5 * self._random())
         if error.retry_after_s is None:
             return wait

@@ -102,6 +102,7 @@ class Reflector:
         self._random = random
         self._changed = changed
         self._patience = Patience(random)
+        self._expired = 0
         self._wake = asyncio.Event()
         self._round: asyncio.Timeout | None = None
         self._cut = ""
@@ -283,14 +284,16 @@ class Reflector:
 
     # ------------------------------------------------------------------ trouble
     def _failed(self, error: ApiError) -> float:
-        wait_s = self._patience.failed(error)
+        wait_s = self._patience.failed(error, served=self.listed)
         failures = self._patience.failures
+        self._expired = self._expired + 1 if error.status == 410 else 0
         watching = bool(self._version)
         self.restarts["expired" if error.status == 410 else "refused" if error.status else "broken"] += 1
         if watching:
             if error.status == 410:
                 self._version, self._relist = "", "rewound" if error.reason == "Rewound" else "expired"
-                wait_s = 0.0 if failures == 1 else wait_s
+                # At once, also when it is what a server says that was away; not when it says it again and again.
+                wait_s = 0.0 if self._expired == 1 else wait_s
             elif error.status and error.status not in BLAMELESS and failures >= TRUST:
                 self._version, self._relist = "", "refused"
         # A watch that breaks off is everyday's business, unless the next does not work either.
@@ -309,6 +312,7 @@ class Reflector:
 
     def _well(self) -> None:
         self._patience.succeeded()
+        self._expired = 0
         if self.trouble is not None:
             self.trouble = None
             log.info("%s: in step again", self.scope)

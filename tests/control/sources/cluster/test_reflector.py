@@ -336,7 +336,7 @@ def test_what_a_server_asks_for_with_retry_after_is_waited_but_not_for_ever():
 
 def test_no_permission_is_said_and_asked_again_and_nothing_is_lost():
     async def scenario(api, following):
-        api.faults.extend(ApiError(403, "Forbidden", "ingresses is forbidden") for _ in range(4))
+        api.faults.extend(ApiError(403, "Forbidden", "ingresses is forbidden") for _ in range(9))
         api.break_streams()
         await asyncio.sleep(20)
         assert following.reflector.refused
@@ -345,6 +345,23 @@ def test_no_permission_is_said_and_asked_again_and_nothing_is_lost():
         await soon(following.in_step, 30)
         await asyncio.sleep(10)
         assert following.reflector.trouble is None
+
+    follow(scenario)
+
+
+def test_a_server_that_has_just_started_and_knows_neither_roles_nor_old_versions_costs_no_five_seconds():
+    """As a real one: no connection, then 403 until its roles are read, then 410 for what is older than its start."""
+
+    async def scenario(api, following):
+        api.faults.extend(ApiError(0, "Unreachable", "connection refused") for _ in range(30))
+        api.break_streams()
+        await soon(lambda: not api.faults, 120)
+        api.put("Ingress", "c")
+        api.delete("Ingress", "a")
+        api.compact()
+        api.faults.extend(ApiError(403, "Forbidden", "ingresses is forbidden") for _ in range(2))
+        assert await soon(following.in_step) < 5
+        assert following.reflector.lists == {"first": 1, "expired": 1}
 
     follow(scenario)
 
