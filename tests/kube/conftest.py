@@ -37,7 +37,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and (cluster := item.config.stash.get(_cluster, None)) is not None:
         report.sections.append(("control plane", cluster.logs()))
         if (installation := item.config.stash.get(_installation, None)) is not None:
-            report.sections.append(("ingressd", installation.output()[-6000:]))
+            report.sections.append(("ingressd", installation.said()[-12000:]))
     return report
 
 

@@ -159,6 +159,10 @@ class Installation:
         logs = sorted(self.cluster.folder.glob(f"pods/{NAMESPACE}_*/container.log"))
         return "".join(f"--- {log.parent.name}\n{log.read_text('utf-8', 'replace')}" for log in logs)
 
+    def said(self) -> str:
+        """The same without the access log."""
+        return "\n".join(line for line in self.output().splitlines() if '"request_id"' not in line)
+
     # --- changing it --------------------------------------------------------------------------------------------------
 
     def configure(self, **changes: Any) -> None:
