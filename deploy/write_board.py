@@ -177,6 +177,23 @@ ROWS: dict[str, list[Graph | Number]] = {
             "Behind, quarantined",
             {"versions that a worker is behind": BEHIND, "units quarantined": most("ingressd_units_quarantined")},
         ),
+    ],
+    "API server": [
+        Graph("API server answers", {"{{pod}}": most("ingressd_cluster_up", by="pod")}),
+        Graph(
+            "What is known is older than",
+            {"{{kind}}": most("ingressd_cluster_staleness_seconds", by="kind")},
+            "s",
+            about="Grows while the API server is away; what is known serves on.",
+        ),
+        Graph(
+            "Watches begun again, lists read",
+            {
+                "watch {{kind}}: {{reason}}": total("ingressd_cluster_watch_restarts_total", by="kind, reason"),
+                "list {{kind}}: {{reason}}": total("ingressd_cluster_lists_total", by="kind, reason"),
+            },
+            "ops",
+        ),
         Graph(
             "Leaders",
             {"{{name}}": f"sum by (name) ({NGINX}leader_election_status{{{OURS}}})"},
