@@ -75,6 +75,7 @@ class Controller:
         identity: Identity,
         channel: socket.socket,
         table: SharedTable,
+        holder: str,
         log: logging.Logger,
     ) -> None:
         self._config = config
@@ -86,6 +87,7 @@ class Controller:
         self._readiness = Readiness(in_cluster=config.kubernetes is not None, clock=time.monotonic)
         self._garbage = StartGarbage(self._loop)  # Until every worker has the first snapshot.
         self._stopped: asyncio.Future[int] = self._loop.create_future()
+        self._said_ready = False
         self._admin_socket: asyncio.Future[socket.socket] = self._loop.create_future()
         self._unsent: list[Order] = []
         self._totals = Totals()
@@ -131,6 +133,7 @@ class Controller:
             self._duties = ClusterDuties(
                 api,
                 identity=identity,
+                holder=holder,
                 current=self._current,
                 has_status=lambda key: key in self._pipeline.statuses(),
                 watches=self._watches,
@@ -191,6 +194,7 @@ class Controller:
             column[HEARTBEAT_MS] = int(time.monotonic() * 1000)
             await asyncio.sleep(BEAT_S)
             self._send_unsent()
+            self._say_ready()
 
     async def _serve_admin(self) -> None:
         await self._admin.start(await self._admin_socket)
@@ -200,6 +204,12 @@ class Controller:
         clean = not self._publisher.quarantine.held
         self._metrics.reloaded(time.time(), clean=clean)  # noqa: TID251 - handed to those who may not read it
         self._pipeline.acknowledged(version)
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        if not self._said_ready and self._publisher.ready():
+            self._said_ready = True
+            self._tell(Order(orders.READY))
 
     def _translated(self, view: StoreView) -> None:
         self._webhook.follow(view.find(StaticAdmission, name="admission"))
@@ -268,7 +278,7 @@ class Controller:
             self._webhook.bound(order, sockets[0] if sockets else None)
         elif order.op == orders.ADMIN:
             self._publisher.expected = order.number
-            if not self._admin_socket.done():
+            if sockets and not self._admin_socket.done():
                 self._admin_socket.set_result(sockets[0])
         elif order.op == orders.RELOAD:
             self._source.reload()
@@ -276,6 +286,10 @@ class Controller:
             self._readiness.drain(order.grace_s)
             if self._duties is not None:
                 self._duties.resign()
+        elif order.op == orders.SUCCEEDED:
+            if self._duties is not None:
+                self._duties.hand_on()
+            self._stop(0)
         elif order.op == orders.LOG:
             operational_log.configure(order.detail, order.name, process="controller")
         elif order.op == orders.STOP:
@@ -353,13 +367,16 @@ async def _run(
     flags: Mapping[str, str],
     channel: socket.socket,
     table: SharedTable,
+    holder: str,
     log: logging.Logger,
 ) -> int:
     source = LocalSource(path, environ=environ, flags=flags)
     identity = Identity(config.ingress_class.controller, environ.get("POD_NAMESPACE", ""), environ.get("POD_NAME", ""))
     api = await ApiServer.connect(config.kubernetes, environ=environ) if config.kubernetes is not None else None
     try:
-        controller = Controller(config, source, api=api, identity=identity, channel=channel, table=table, log=log)
+        controller = Controller(
+            config, source, api=api, identity=identity, channel=channel, table=table, holder=holder, log=log
+        )
         return await controller.run()
     finally:
         if api is not None:
@@ -374,8 +391,20 @@ def run(
     flags: Mapping[str, str],
     channel: socket.socket,
     table: SharedTable,
+    holder: str,
     log: logging.Logger,
 ) -> int:
     """Run the controller; the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, log=log))
+        return runner.run(
+            _run(
+                config,
+                path=path,
+                environ=environ,
+                flags=flags,
+                channel=channel,
+                table=table,
+                holder=holder,
+                log=log,
+            )
+        )

@@ -24,11 +24,11 @@ WAIT_S: Final = 0.25
 
 
 def main(arguments: list[str]) -> int:
-    """Run `controller CHANNEL TABLE PHASE LEVEL FORMAT CONFIG FLAGS` with the inherited descriptors.
+    """Run `controller CHANNEL TABLE PHASE LEVEL FORMAT CONFIG FLAGS HOLDER` with the inherited descriptors.
 
-    PHASE is "first" until a configuration could be read, then "again".
+    PHASE is "first" until a configuration could be read, then "again". HOLDER is added to our name in the Lease.
     """
-    _, channel_number, table_number, phase, level, form, path, flags_text = arguments
+    _, channel_number, table_number, phase, level, form, path, flags_text, holder = arguments
     log = operational_log.configure(level, form, process="controller")
     channel = socket.socket(fileno=int(channel_number))
     channel.setblocking(False)
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     # Imported now: aiohttp and cryptography take 0.2 s to load, in which the other workers already start.
     from ingressd.app.control_loop import run  # noqa: PLC0415
 
-    return run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, log=log)
+    return run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, holder=holder, log=log)
 
 
 def _first_reading(

@@ -38,7 +38,7 @@ log = logging.getLogger("ingressd.duties")
 class ClusterDuties:
     """One replica's. `current` finds an object as the cluster has it, None for one that is not there or from a file.
 
-    `watches` says whether the Services of a namespace are watched.
+    `watches` says whether the Services of a namespace are watched. `holder` is added to our name in the Lease.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class ClusterDuties:
         api: ApiServer,
         *,
         identity: Identity,
+        holder: str,
         current: Callable[[ObjectKey], AnyObject | None],
         has_status: Callable[[ObjectKey], bool],
         watches: Callable[[str], bool],
@@ -63,7 +64,7 @@ class ClusterDuties:
         self._candidate = Candidate(
             api,
             namespace=namespace,
-            identity=identity.pod or f"{platform.node()}_{secrets.token_hex(4)}",
+            identity=(identity.pod or f"{platform.node()}_{secrets.token_hex(4)}") + holder,
             clocks=clocks,
             changed=self._leading,
         )
@@ -125,6 +126,11 @@ class ClusterDuties:
         if self._resigning is None and self._running is not None:
             self._resigning = asyncio.create_task(self._resign(), name="resign")
 
+    def hand_on(self) -> None:
+        """Another ingressd serves where we did: our addresses stay, the Lease goes."""
+        if self._resigning is None and self._running is not None:
+            self._resigning = asyncio.create_task(self._let_go(), name="hand on")
+
     async def close(self) -> None:
         """The end is here: what is left of a resignation must be quick."""
         self._hurry.set()
@@ -139,6 +145,9 @@ class ClusterDuties:
             await asyncio.wait((taking, hurry), return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait((taking,), timeout=HURRY_S)
             await _ended(taking, hurry)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         # Nothing of ours is on its way any more when the next one begins.
         await _ended(*self._writing)
         if self._running is not None:

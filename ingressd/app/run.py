@@ -8,13 +8,15 @@ import json
 import os
 import resource
 import stat
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from ingressd.observe import operational_log
 from ingressd.proxy.tls.tickets import TicketSecret
 from ingressd.supervise import spawn
-from ingressd.supervise.supervisor import CONTROLLER, Supervisor
+from ingressd.supervise.children import CONTROLLER
+from ingressd.supervise.estate import VARIABLE, Estate, EstateError, claim
+from ingressd.supervise.supervisor import EXIT_FAILED, Kin, Supervisor
 
 
 def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) -> int:
@@ -22,26 +24,48 @@ def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) ->
 
     `level` and `form` are for the operational log until the configuration has been read.
     """
-    operational_log.configure(level, form, process="supervisor")
+    try:
+        estate = claim(os.environ)  # noqa: TID251 - the entry point; no child shall see the variable
+    except EstateError as error:
+        sys.stderr.write(f"ingressd run: nothing could be taken over: {error}\n")
+        return EXIT_FAILED
     _raise_descriptor_limit()
     _append_to_files()
     flags_text = json.dumps(dict(flags))
 
-    tickets = TicketSecret.fresh(time.time())  # noqa: TID251 - the entry point
+    # An heir runs for leader beside the one before it, so it needs a name of its own.
+    holder = "" if estate is None else f"_{os.getpid()}"
+    tickets = _ticket_secret(estate)
 
     def start(index: int, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
         if index == CONTROLLER:
-            argv = spawn.command("ingressd.app.controller", ["controller", *arguments, config_path, flags_text])
+            argv = spawn.command("ingressd.app.controller", ["controller", *arguments, config_path, flags_text, holder])
             return spawn.start(argv, descriptors)
-        tickets.advance(time.time())  # noqa: TID251
-        secret = tickets.to_descriptor()
+        secret = secret_of_today()
         try:
             argv = spawn.command("ingressd.app.worker", ["worker", str(index), *arguments, str(secret)])
             return spawn.start(argv, (*descriptors, secret))
         finally:
             os.close(secret)
 
-    return Supervisor(start, level=level, form=form).run()
+    def start_heir(channel: int) -> int:
+        environ = {**os.environ, VARIABLE: str(channel)}  # noqa: TID251 - what we were started with
+        return spawn.start(spawn.same_command(), (channel,), environ)
+
+    def secret_of_today() -> int:
+        tickets.advance(time.time())  # noqa: TID251
+        return tickets.to_descriptor()
+
+    return Supervisor(start, level=level, form=form, kin=Kin(start_heir, secret_of_today, estate)).run()
+
+
+def _ticket_secret(estate: Estate | None) -> TicketSecret:
+    """What sessions resume by: handed on, so that they outlive a hand-over, or new."""
+    if estate is not None and estate.tickets is not None:
+        descriptor, estate.tickets = estate.tickets, None
+        with contextlib.suppress(ValueError, OSError):  # Another version may write it otherwise: full handshakes then.
+            return TicketSecret.from_descriptor(descriptor)
+    return TicketSecret.fresh(time.time())  # noqa: TID251 - the entry point
 
 
 def _append_to_files() -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 MAX_ORDER_BYTES: Final = 128 * 1024
-MAX_DESCRIPTORS: Final = 4
+MAX_DESCRIPTORS: Final = 128
+"""With one order; the kernel takes 253."""
 
 # From the supervisor to a worker.
 ATTACH: Final = "attach"
@@ -46,7 +47,12 @@ RELOAD: Final = "reload"
 STOP: Final = "stop"
 """Workers are gone: end now."""
 
+SUCCEEDED: Final = "succeeded"
+"""Another ingressd serves in our place: let go of the Lease, take back nothing, and end."""
+
 # From the controller to the supervisor.
+READY: Final = "ready"
+"""Every worker has acknowledged the first complete snapshot. From an heir to the first supervisor: it can take over."""
 CONFIGURED: Final = "configured"
 """The configuration could be read: this many workers (`number`), this admin address."""
 LISTENERS: Final = "listeners"
@@ -55,6 +61,14 @@ WEBHOOK: Final = "webhook"
 """The address the admission listener should have; port 0 for none. Answered by ADMISSION unless there is to be none."""
 POLICY: Final = "policy"
 """How a drain goes: `grace_s`, `timeout_s`."""
+
+# Between the supervisor that was started first and its heirs; SUCCEEDED and READY too.
+INHERIT: Final = "inherit"
+"""What comes with it is the heir's as well; `name` is a kind of `supervise.estate`, `listeners` says whose sockets."""
+BEGIN: Final = "begin"
+"""That was everything: the heir may start."""
+BEQUEATH: Final = "bequeath"
+"""To the heir that serves: there will be another; answer with INHERIT and BEGIN."""
 
 
 class Order(NamedTuple):

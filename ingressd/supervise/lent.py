@@ -9,7 +9,7 @@ import socket
 
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order
-from ingressd.supervise.sockets import Listeners
+from ingressd.supervise.sockets import Bound, Listeners
 
 _NAME = "admission"
 
@@ -17,9 +17,14 @@ _NAME = "admission"
 class LentSocket:
     """At most one socket, which a new controller gets again."""
 
-    def __init__(self) -> None:
-        self._listeners = Listeners()
+    def __init__(self, inherited: dict[tuple[str, int], socket.socket] | None = None) -> None:
+        self._listeners = Listeners(inherited)
         self._wanted = ("", 0)
+
+    @property
+    def bound(self) -> dict[str, Bound]:
+        """The socket, if there is one."""
+        return self._listeners.bound
 
     @property
     def failed(self) -> bool:

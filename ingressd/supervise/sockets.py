@@ -63,9 +63,10 @@ class Changes(NamedTuple):
 
 
 class Listeners:
-    """The listeners by name."""
+    """The listeners by name. Sockets that were `inherited`, by host and port, are taken by the first who want them."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: dict[tuple[str, int], socket.socket] | None = None) -> None:
+        self._inherited = inherited or {}
         self.bound: dict[str, Bound] = {}
         self.failed: dict[str, str] = {}
         self._wanted: Wanted = ()
@@ -75,7 +76,7 @@ class Listeners:
         self._wanted = wanted
         addresses = {name: (host, port) for name, host, port in wanted}
         closed = []
-        kept: dict[tuple[str, int], socket.socket] = {}
+        kept, self._inherited = self._inherited, {}
         for name, bound in list(self.bound.items()):
             if addresses.get(name) != (bound.host, bound.port):
                 closed.append(name)
@@ -113,6 +114,9 @@ class Listeners:
 
     def close(self) -> None:
         """Close the supervisor's own copy of every socket."""
+        for unused in self._inherited.values():
+            unused.close()
+        self._inherited = {}
         for bound in self.bound.values():
             bound.socket.close()
         self.bound.clear()

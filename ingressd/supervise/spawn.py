@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import ingressd
@@ -36,7 +37,19 @@ def command(module: str, arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-S", "-P", "-c", program, *arguments, _import_path()]
 
 
-def start(argv: list[str], descriptors: Sequence[int]) -> int:
+def same_command() -> list[str]:
+    """The command line that started this process: what is installed in its place by now is what it starts.
+
+    A script is named itself, not the interpreter that it named when we started.
+    """
+    script = sys.argv[0]
+    if sys.orig_argv[1:] == sys.argv and os.access(script, os.X_OK):
+        return [script, *sys.argv[1:]]
+    program, *arguments = sys.orig_argv
+    return [shutil.which(program) or sys.executable, *arguments]
+
+
+def start(argv: list[str], descriptors: Sequence[int], environ: Mapping[str, str] | None = None) -> int:
     """Start `argv` with these descriptors open under the same numbers; the process id. Raises OSError.
 
     The child gets SIGKILL when the supervisor ends, however it ends.
@@ -47,13 +60,13 @@ def start(argv: list[str], descriptors: Sequence[int]) -> int:
     try:
         pid = os.fork()
         if pid == 0:
-            _become(argv, descriptors, parent)
+            _become(argv, descriptors, parent, os.environ if environ is None else environ)  # noqa: TID251
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _become(argv: list[str], descriptors: Sequence[int], parent: int) -> None:
+def _become(argv: list[str], descriptors: Sequence[int], parent: int, environ: Mapping[str, str]) -> None:
     """In the child: never returns."""
     try:
         signal.set_wakeup_fd(-1)
@@ -67,7 +80,7 @@ def _become(argv: list[str], descriptors: Sequence[int], parent: int) -> None:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execv(argv[0], argv)  # noqa: S606 - our own interpreter with our own arguments
+        os.execve(argv[0], argv, environ)  # noqa: S606 - our own interpreter with our own arguments
     except BaseException as error:  # noqa: BLE001 - whatever it is, the child must not go on as a second supervisor
         os.write(2, f"cannot start {argv[0]}: {error}\n".encode())
     finally:

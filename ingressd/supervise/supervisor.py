@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from ingressd.ipc import orders
-from ingressd.ipc.orders import Order, OrderError, receive_order
+from ingressd.ipc.orders import Order, OrderError, receive_order, send_order, waiting_orders
 from ingressd.observe import operational_log
-from ingressd.observe.shared_table import APPLYING, APPLYING_UNIT, HEARTBEAT_MS, MAX_WORKERS, SharedTable
-from ingressd.supervise.backoff import GREATEST_S, Backoff
+from ingressd.observe.shared_table import HEARTBEAT_MS, MAX_WORKERS, SharedTable
+from ingressd.supervise import estate as estates
 from ingressd.supervise.child import Child
+from ingressd.supervise.children import CONTROLLER, Children, Start
+from ingressd.supervise.drain import Drain
+from ingressd.supervise.estate import Estate, Held
 from ingressd.supervise.lent import LentSocket
-from ingressd.supervise.pulse import read_process_state
-from ingressd.supervise.sockets import Changes, Listeners, address, open_listener
+from ingressd.supervise.sockets import Bound, Changes, Listeners, address, open_listener
+from ingressd.supervise.succession import Heir, StartHeir, Succession
 
 LOOK_S: Final = 0.25
 RETRY_BIND_S: Final = 2.0
-STOP_S: Final = 2.0
-"""How long the controller may take to end after the last worker."""
-OVERTIME_S: Final = 5.0
-"""What workers may take beyond the time-out of a drain before they are killed."""
+MOVE_S: Final = 5.0
+"""After a hand-over: how long clients that keep their connection have to hear of its end with an answer. One that is
+closed while nothing happens on it may meet a request on its way."""
 STARTS_WITHOUT_CONFIGURATION: Final = 3
-CONTROLLER: Final = -1
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_CONFIGURATION: Final = 2
 """Also the exit code with which a controller says so."""
 
-Start = Callable[[int, Sequence[str], Sequence[int]], int]
-"""Starts a child: worker index (or CONTROLLER), further arguments, descriptors it keeps; the process id."""
+
+class Kin(NamedTuple):
+    """What it takes to hand over: `start` begins the next one, `tickets` is a new descriptor of the ticket secret, and
+    `estate` is what we got ourselves, None for the supervisor that was started first."""
+
+    start: StartHeir
+    tickets: Callable[[], int]
+    estate: Estate | None = None
+
 
 log = logging.getLogger("ingressd.supervise")
 
@@ -44,31 +53,39 @@ log = logging.getLogger("ingressd.supervise")
 class Supervisor:
     """Runs everything. `start` makes processes; `run` returns the exit code."""
 
-    def __init__(self, start: Start, *, level: str, form: str) -> None:
-        self._start = start
+    def __init__(self, start: Start, *, level: str, form: str, kin: Kin) -> None:
+        self._kin = kin
+        estate = kin.estate
+        self._parent = None if estate is None else estate.parent
+        self._inherited_admin = {} if estate is None else estate.take(estates.ADMIN)
+        self._name = "supervisor" if estate is None else f"supervisor {os.getpid()}"
+        operational_log.configure(level, form, process=self._name)
         self._log_configured = (level, form)
         """What the configuration file says; `error-log-level` in the settings goes before its level."""
         self._log_options = (level, form)
         self._table = SharedTable.create(1)
-        self._listeners = Listeners()
-        self._admin: socket.socket | None = None
-        self._admission = LentSocket()
+        self._listeners = Listeners({} if estate is None else estate.take(estates.LISTENERS))
+        self._admin: Bound | None = None
+        self._admission = LentSocket({} if estate is None else estate.take(estates.ADMISSION))
         self._configured = False
+        self._ready = False  # Every worker serves. An heir's workers accept from then on, not before.
         self._served = False  # From the first list of listeners on; only then may all of them fail.
         self._controller_failures = 0
-        self._children: dict[int, Child] = {}  # By worker index, CONTROLLER for the controller.
-        self._starts: dict[int, int] = {}
-        self._backoffs: dict[int, Backoff] = {}
-        self._due: dict[int, float] = {}  # When to start which child again.
         self._bind_again_at_s = 0.0
         self._looked_at_s = 0.0
-        self._grace_s = 0.0
-        self._timeout_s = 0.0
-        self._drain_from_s: float | None = None
-        self._stop_from_s: float | None = None
+        self._drain = Drain()
+        self._stopping = False  # By a signal; a drain may also follow a hand-over.
+        self._drained = False
         self._exit_code: int | None = None
-        self._kills_in_drain = 0
         self._selector = selectors.DefaultSelector()
+        self._children = Children(start, table=self._table, selector=self._selector, launched=self._launched)
+        self._children.arguments = ("first", level, form)
+        self._succession = Succession(
+            kin.start,
+            selector=self._selector,
+            bequeath=self._bequeath,
+            succeeded=lambda: self._begin_drain(handed_over=True),
+        )
 
     # ------------------------------------------------------------------ the loop
     def run(self) -> int:
@@ -77,20 +94,28 @@ class Supervisor:
         for end in (wake, told):
             end.setblocking(False)
         self._selector.register(wake, selectors.EVENT_READ)
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+        handled = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD]
+        if self._parent is None:
+            handled.append(signal.SIGINT)  # A terminal sends it to heirs too; they hear of it from the first.
+        else:
+            self._selector.register(self._parent, selectors.EVENT_READ)
         # The numbers arrive through the wake-up socket; the handlers only have to exist.
         for number in handled:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
         try:
-            self._launch(CONTROLLER)
-            self._launch(0)
+            self._children.launch(CONTROLLER)
+            self._children.launch(0)
             while self._exit_code is None:
                 self._turn(wake)
             return self._exit_code
         finally:
             signal.set_wakeup_fd(-1)
             self._kill_all()
+            self._succession.close()
+            if self._kin.estate is not None:
+                self._kin.estate.close()
+            self._table.close()
             self._selector.close()
             wake.close()
             told.close()
@@ -99,19 +124,26 @@ class Supervisor:
         for key, _ in self._selector.select(self._pause_s()):
             if key.fileobj is wake:
                 self._signals(wake.recv(4096))
+            elif key.fileobj is self._parent:
+                self._hear_parent(self._parent)
+            elif isinstance(key.data, Heir):
+                self._succession.hear(key.data)
             else:
                 self._orders(key.data)
         self._reap()
         now_s = time.monotonic()
-        self._launch_due(now_s)
+        self._children.launch_due(now_s)
         if now_s - self._looked_at_s >= LOOK_S:
             self._looked_at_s = now_s
             self._look(now_s)
         self._drain_on(now_s)
+        code = self._succession.exit_code()
+        if code is not None and (self._drained or (code and not self._stopping)):
+            self._exit_code = code
 
     def _pause_s(self) -> float:
         now_s = time.monotonic()
-        moments = (self._looked_at_s + LOOK_S, *self._due.values())
+        moments = (self._looked_at_s + LOOK_S, *self._children.due.values())
         return max(0.0, min(moment - now_s for moment in moments))
 
     def _signals(self, numbers: bytes) -> None:
@@ -119,66 +151,28 @@ class Supervisor:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop_signal(number)
             elif number == signal.SIGHUP:
-                log.info("SIGHUP: the configuration is read again")
-                self._tell(CONTROLLER, Order(orders.RELOAD))
+                if not self._succession.pass_on(number, to_all=False):
+                    log.info("SIGHUP: the configuration is read again")
+                    self._children.tell(Order(orders.RELOAD))
             elif number == signal.SIGUSR1:
                 log.info("SIGUSR1: log files are reopened")
-                for index in self._workers():
-                    self._tell(index, Order(orders.REOPEN))
+                self._succession.pass_on(number, to_all=True)
+                self._children.tell_workers(Order(orders.REOPEN))
             elif number == signal.SIGUSR2:
-                log.error("SIGUSR2: handing over to a new binary is not built yet; nothing was done")
+                self._hand_over()
 
     # ------------------------------------------------------------------ children
-    def _workers(self) -> list[int]:
-        return [index for index in self._children if index != CONTROLLER]
+    def _launched(self, worker: Child) -> None:
+        if self._accepts():
+            self._listen(worker, self._listeners.bound)
 
-    def _tell(self, index: int, order: Order) -> None:
-        child = self._children.get(index)
-        if child is not None:
-            child.tell(order)
+    def _accepts(self) -> bool:
+        """As an heir we leave every connection to the one before us until all of our workers serve."""
+        return self._ready or self._parent is None
 
-    def _launch(self, index: int) -> None:
-        ours, theirs = orders.pair()
-        number = self._starts[index] = self._starts.get(index, 0) + 1
-        phase = "again" if self._configured else "first"
-        arguments = [str(theirs.fileno()), str(self._table.fd), phase, *self._log_options]
-        try:
-            pid = self._start(index, arguments, (theirs.fileno(), self._table.fd))
-        except OSError as error:
-            log.error("cannot start %s: %s", "the controller" if index == CONTROLLER else f"worker {index}", error)
-            ours.close()
-            self._due[index] = time.monotonic() + GREATEST_S
-            return
-        finally:
-            theirs.close()
-        child = Child(index, number, pid=pid, channel=ours, now_s=time.monotonic())
-        self._children[index] = child
-        self._selector.register(ours, selectors.EVENT_READ, child)
-        log.debug("%s started", child)
-        if index == CONTROLLER:
-            for other in self._workers():
-                self._link(self._children[other])
-        else:
-            self._link(child)
-            for name, bound in self._listeners.bound.items():
-                child.tell(Order(orders.LISTEN, name=name), bound.socket)
-
-    def _link(self, worker: Child) -> None:
-        """Give a worker and the controller a private pair of sockets."""
-        controller = self._children.get(CONTROLLER)
-        if controller is None:
-            return
-        one, two = socket.socketpair()
-        worker.tell(Order(orders.ATTACH, number=controller.number), one, owned=True)
-        controller.tell(
-            Order(orders.WORKER, worker=worker.worker, pid=worker.pid, number=worker.number), two, owned=True
-        )
-
-    def _launch_due(self, now_s: float) -> None:
-        for index, moment in list(self._due.items()):
-            if moment <= now_s:
-                del self._due[index]
-                self._launch(index)
+    def _listen(self, worker: Child, names: Iterable[str]) -> None:
+        for name in names:
+            worker.tell(Order(orders.LISTEN, name=name), self._listeners.bound[name].socket)
 
     def _reap(self) -> None:
         """Collect every child that ended; as PID 1 also orphans of others, which are nobody of ours."""
@@ -189,16 +183,15 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            for child in list(self._children.values()):
-                if child.pid == pid:
-                    self._ended(child, status)
+            child = self._children.find(pid)
+            if child is not None:
+                self._ended(child, status)
+            self._succession.ended(pid, status)
 
     def _ended(self, child: Child, status: int) -> None:
         # What it still said counts, above all that the configuration is bad.
         self._orders(child)
-        self._forget(child)
-        del self._children[child.worker]
-        child.close()
+        self._children.remove(child)
         code = os.waitstatus_to_exitcode(status)
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
         if child.killed_because:
@@ -209,7 +202,7 @@ class Supervisor:
             self._worker_ended(child, code, how)
 
     def _controller_ended(self, child: Child, code: int, how: str) -> None:
-        if self._drain_from_s is not None:
+        if self._drain.began:
             return
         self._table.controller_column()[HEARTBEAT_MS] = 0
         if not self._configured:
@@ -222,32 +215,16 @@ class Supervisor:
                 self._exit_code = EXIT_FAILED
                 return
         log.error("%s ended: %s; workers serve on, it is started again", child, how)
-        self._again(child)
+        self._children.launch_again(child)
 
     def _worker_ended(self, child: Child, code: int, how: str) -> None:
-        column = self._table.column(child.worker)
-        gone = Order(
-            orders.GONE,
-            worker=child.worker,
-            pid=child.pid,
-            number=child.number,
-            version=column[APPLYING],
-            unit=column[APPLYING_UNIT],
-            detail=how,
-        )
-        self._table.reap(child.worker)
-        self._tell(CONTROLLER, gone)
-        if self._drain_from_s is not None:
+        self._children.gone(child, how)
+        if self._drain.began:
             if code != 0:
                 log.warning("%s ended while draining: %s", child, how)
             return
         log.log(logging.ERROR if code else logging.INFO, "%s ended: %s; it is started again", child, how)
-        self._again(child)
-
-    def _again(self, child: Child) -> None:
-        now_s = time.monotonic()
-        backoff = self._backoffs.setdefault(child.worker, Backoff())
-        self._due[child.worker] = now_s + backoff.pause_s(now_s - child.started_at_s)
+        self._children.launch_again(child)
 
     # ------------------------------------------------------------------ orders of the controller
     def _orders(self, child: Child) -> None:
@@ -264,29 +241,25 @@ class Supervisor:
                 received = None
             if received is None:
                 # Its end comes through waitpid; until then there is nothing to read.
-                self._forget(child)
+                self._children.forget(child)
                 return
             order, descriptors = received
             for descriptor in descriptors:
                 os.close(descriptor)
             self._obey(order)
 
-    def _forget(self, child: Child) -> None:
-        """Listen to a child no more."""
-        if not child.deaf:
-            child.deaf = True
-            self._selector.unregister(child.channel)
-
     def _obey(self, order: Order) -> None:
         if order.op == orders.CONFIGURED:
             self._configure(order)
         elif order.op == orders.LISTENERS:
-            if self._drain_from_s is None:
+            if not self._drain.began:
                 self._announce(self._listeners.want(order.listeners))
+        elif order.op == orders.READY:
+            self._get_ready()
         elif order.op == orders.WEBHOOK:
             self._lend(self._admission.want(order))
-        elif order.op == orders.POLICY and self._drain_from_s is None:
-            self._grace_s, self._timeout_s = order.grace_s, order.timeout_s
+        elif order.op == orders.POLICY and not self._drain.began:
+            self._drain.grace_s, self._drain.timeout_s = order.grace_s, order.timeout_s
             level, form = self._log_configured
             self._set_log(order.detail or level, form)
 
@@ -295,53 +268,72 @@ class Supervisor:
         if self._log_options == (level, form):
             return
         self._log_options = (level, form)
-        operational_log.configure(level, form, process="supervisor")
-        for index in self._children:
-            self._tell(index, Order(orders.LOG, name=form, detail=level))
+        self._tell_phase()
+        operational_log.configure(level, form, process=self._name)
+        order = Order(orders.LOG, name=form, detail=level)
+        self._children.tell(order)
+        self._children.tell_workers(order)
+
+    def _tell_phase(self) -> None:
+        self._children.arguments = ("again" if self._configured else "first", *self._log_options)
 
     def _configure(self, order: Order) -> None:
-        controller = self._children[CONTROLLER]
         self._log_configured = (order.detail, order.name)
         self._set_log(order.detail, order.name)
         if not self._configured:
             self._table.workers = min(order.number, MAX_WORKERS)
-            try:
-                self._admin = open_listener(order.host, order.port)
-            except OSError as error:
-                log.error("cannot listen on %s (admin): %s", address(order.host, order.port), error.strerror)
+            if not self._open_admin(order.host, order.port):
                 self._exit_code = EXIT_FAILED
                 return
             self._configured = True
+            self._tell_phase()
             for index in range(1, self._table.workers):
-                self._launch(index)
-        controller.tell(Order(orders.ADMIN, number=self._table.workers), self._admin)
+                self._children.launch(index)
+        self._give_admin()
         for name in self._listeners.bound:
-            controller.tell(Order(orders.BOUND, name=name))
+            self._children.tell(Order(orders.BOUND, name=name))
         for name, reason in self._listeners.failed.items():
-            controller.tell(Order(orders.BOUND, name=name, detail=reason))
+            self._children.tell(Order(orders.BOUND, name=name, detail=reason))
+
+    def _open_admin(self, host: str, port: int) -> bool:
+        inherited, self._inherited_admin = self._inherited_admin, {}
+        try:
+            listening = inherited.pop((host, port), None) or open_listener(host, port)
+        except OSError as error:
+            log.error("cannot listen on %s (admin): %s", address(host, port), error.strerror)
+            return False
+        finally:
+            for unused in inherited.values():
+                unused.close()
+        self._admin = Bound(host, port, listening)
+        return True
+
+    def _give_admin(self) -> None:
+        """How many workers there are; an heir's controller answers there only when it would say that it is ready."""
+        passed = self._admin.socket if self._admin is not None and self._accepts() else None
+        self._children.tell(Order(orders.ADMIN, number=self._table.workers), passed=passed)
 
     def _lend(self, answer: tuple[Order, socket.socket | None] | None) -> None:
-        controller = self._children.get(CONTROLLER)
-        if answer is not None and controller is not None:
-            controller.tell(*answer)
+        if answer is not None:
+            order, passed = answer
+            self._children.tell(order, passed=passed)
 
     def _announce(self, changes: Changes) -> None:
         """Tell everybody what became of the listeners."""
-        for index in self._workers():
-            child = self._children[index]
+        for child in self._children.workers():
             for name in changes.closed:
                 child.tell(Order(orders.UNLISTEN, name=name))
-            for name in changes.opened:
-                child.tell(Order(orders.LISTEN, name=name), self._listeners.bound[name].socket)
+            if self._accepts():
+                self._listen(child, changes.opened)
         for name in changes.opened:
             bound = self._listeners.bound[name]
             log.info("listener %s: listening on %s", name, address(bound.host, bound.port))
-            self._tell(CONTROLLER, Order(orders.BOUND, name=name))
+            self._children.tell(Order(orders.BOUND, name=name))
         for name in changes.closed:
             log.info("listener %s: its socket is closed", name)
         for name, reason in changes.failed.items():
             log.error("listener %s: %s", name, reason)
-            self._tell(CONTROLLER, Order(orders.BOUND, name=name, detail=reason))
+            self._children.tell(Order(orders.BOUND, name=name, detail=reason))
         if changes.failed and not self._listeners.bound and not self._served:
             log.error("no listener could be bound")
             self._exit_code = EXIT_FAILED
@@ -349,17 +341,10 @@ class Supervisor:
 
     # ------------------------------------------------------------------ looking after them
     def _look(self, now_s: float) -> None:
-        for child in list(self._children.values()):
-            child.flush()
-            column = self._table.controller_column() if child.worker == CONTROLLER else self._table.column(child.worker)
-            if child.killed_because or not child.pulse.is_silent(now_s, column[HEARTBEAT_MS]):
-                continue
-            state = read_process_state(child.pid)
-            reason = None if state is None else child.pulse.verdict(state)
-            if reason is not None:
-                log.error("%s hangs: %s; it is killed", child, reason)
-                self._kill(child, reason)
-        if now_s >= self._bind_again_at_s and self._drain_from_s is None:
+        for child, reason in self._children.look(now_s):
+            log.error("%s hangs: %s; it is killed", child, reason)
+            self._kill(child, reason)
+        if now_s >= self._bind_again_at_s and not self._drain.began:
             self._bind_again_at_s = now_s + RETRY_BIND_S
             if self._listeners.failed:
                 self._announce(self._listeners.retry())
@@ -370,54 +355,117 @@ class Supervisor:
         child.killed_because = reason
         # Not reaped yet, so the number is still its own.
         os.kill(child.pid, signal.SIGKILL)
-        if self._drain_from_s is not None:
-            self._kills_in_drain += 1
+        if self._drain.began:
+            self._drain.kills += 1
+
+    # ------------------------------------------------------------------ hand-over
+    def _hand_over(self) -> None:
+        if self._parent is not None:
+            log.error("SIGUSR2: only process %d, which started this one, hands over; nothing was done", os.getppid())
+        elif self._stopping or not self._ready:
+            log.warning("SIGUSR2: this one %s; nothing was done", "ends" if self._stopping else "is not ready itself")
+        else:
+            self._succession.begin(time.monotonic())
+
+    def _get_ready(self) -> None:
+        """Every worker serves the first snapshot. As an heir we accept from now on, and the one before us may go."""
+        if self._ready:
+            return
+        self._ready = True
+        if self._parent is None or self._drain.began:
+            return
+        for worker in self._children.workers():
+            self._listen(worker, self._listeners.bound)
+        self._give_admin()
+        with contextlib.suppress(OSError):  # It is gone, and we are going.
+            send_order(self._parent, Order(orders.READY))
+
+    def _hear_parent(self, parent: socket.socket) -> None:
+        for received in waiting_orders(parent):
+            if received is None:
+                self._exit_code = EXIT_FAILED
+                return
+            order, descriptors = received
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if order.op == orders.BEQUEATH:
+                try:
+                    self._bequeath(parent)
+                except (OSError, OrderError) as error:
+                    log.error("sockets cannot be handed on: %s", error)  # The next one waits for them in vain.
+            elif order.op == orders.SUCCEEDED:
+                self._begin_drain(handed_over=True)
+
+    def _bequeath(self, channel: socket.socket) -> None:
+        """Hand on what we serve from. Raises OSError, OrderError."""
+        held = [Held(estates.LISTENERS, name, *bound) for name, bound in self._listeners.bound.items()]
+        held += [Held(estates.ADMISSION, name, *bound) for name, bound in self._admission.bound.items()]
+        if self._admin is not None:
+            held.append(Held(estates.ADMIN, "admin", *self._admin))
+        tickets = self._kin.tickets()
+        try:
+            estates.bequeath(channel, held, tickets)
+        finally:
+            os.close(tickets)
 
     # ------------------------------------------------------------------ the end
     def _stop_signal(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if self._drain_from_s is not None:
+        name, drain = signal.Signals(number).name, self._drain
+        if self._stopping:
             log.warning("%s again: everything ends now", name)
             self._exit_code = 128 + number
             return
-        log.info("%s: draining, %g s of grace, at most %g s for what runs", name, self._grace_s, self._timeout_s)
-        self._drain_from_s = time.monotonic()
-        self._due.clear()
+        self._stopping = True
+        if self._succession.stop():
+            log.info("%s: passed on to the one that serves", name)
+        else:
+            log.info("%s: draining, %g s of grace, at most %g s for what runs", name, drain.grace_s, drain.timeout_s)
+            self._begin_drain(handed_over=False)
+
+    def _begin_drain(self, *, handed_over: bool) -> None:
+        if self._drain.began:
+            return
+        drain = self._drain
+        drain.begin(time.monotonic(), least_grace_s=MOVE_S if handed_over else 0.0)
+        self._children.due.clear()
+        order = Order(orders.DRAIN, grace_s=drain.grace_s, timeout_s=drain.timeout_s)
+        self._children.tell(Order(orders.SUCCEEDED) if handed_over else order)
+        # What waits in the queues is the next one's.
+        for name in self._listeners.bound if handed_over else ():
+            self._children.tell_workers(Order(orders.UNLISTEN, name=name))
+        self._children.tell_workers(order)
         # Workers accept as long as the grace period lasts; the last of them takes what waits, then closes for good.
         self._listeners.close()
-        for child in self._children.values():
-            child.tell(Order(orders.DRAIN, grace_s=self._grace_s, timeout_s=self._timeout_s))
+        if handed_over:
+            self._close_lent()
 
     def _drain_on(self, now_s: float) -> None:
-        if self._drain_from_s is None:
+        if not self._drain.began or self._drained:
             return
-        if now_s >= self._drain_from_s + self._grace_s + self._timeout_s + OVERTIME_S:
-            for index in self._workers():
-                child = self._children[index]
+        if self._drain.overdue(now_s):
+            for child in self._children.workers():
                 if not child.killed_because:
                     log.error("%s did not end within the time-out of the drain; it is killed", child)
                     self._kill(child, "did not end in time")
-        if self._workers():
+        if self._children.workers():
             return
-        controller = self._children.get(CONTROLLER)
-        if self._stop_from_s is None:
-            self._stop_from_s = now_s
-            if controller is not None:
-                controller.tell(Order(orders.STOP))
-        if controller is None or now_s >= self._stop_from_s + STOP_S:
-            self._exit_code = EXIT_FAILED if self._kills_in_drain else EXIT_OK
+        if self._drain.begin_stop(now_s):
+            self._children.tell(Order(orders.STOP))
+        if self._children.controller is None or self._drain.controller_overdue(now_s):
             log.info("drained")
+            self._drained = True
+            if self._succession.happened:
+                self._kill_all()  # From here on we only look after the one that serves.
+            else:
+                self._exit_code = EXIT_FAILED if self._drain.kills else EXIT_OK
 
     def _kill_all(self) -> None:
         """Nothing is left behind, whatever ended the loop."""
-        for child in self._children.values():
-            os.kill(child.pid, signal.SIGKILL)
-        for child in self._children.values():
-            os.waitpid(child.pid, 0)
-            child.close()
-        self._children.clear()
+        self._children.kill_all()
         self._listeners.close()
+        self._close_lent()
+
+    def _close_lent(self) -> None:
         if self._admin is not None:
-            self._admin.close()
+            self._admin.socket.close()
         self._admission.close()
-        self._table.close()

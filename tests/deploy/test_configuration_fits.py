@@ -8,7 +8,7 @@ from ingressd.settings.config import Config
 from ingressd.settings.configmap import parse_settings
 from ingressd.settings.flags import parse_flags
 from ingressd.settings.load import load_config
-from ingressd.supervise.supervisor import OVERTIME_S, STOP_S
+from ingressd.supervise.drain import OVERTIME_S, STOP_S
 
 
 def configuration(objects, folder) -> Config:

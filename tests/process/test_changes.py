@@ -108,12 +108,6 @@ def test_sighup_reads_the_configuration_again(ingressd):
     assert fetch(ingressd.http).status == 200
 
 
-def test_sigusr2_says_that_it_is_not_built_and_does_nothing(ingressd):
-    ingressd.send_signal(signal.SIGUSR2)
-    ingressd.wait_until(lambda: "not built yet" in ingressd.output())
-    assert fetch(ingressd.http).status == 200
-
-
 def test_log_rotation_loses_no_line(ingressd):
     rotated = ingressd.access_log.with_suffix(".1")
     with Load(ingressd.http) as load:
