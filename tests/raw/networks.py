@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from stage.network import FAR, NEAR, Wire, narrow_ports
+from stage.network import FAR, NEAR, Resolver, Wire, narrow_ports
 from stage.ports import Address
 from stage.running import Ingressd, running
 from stage.scripted import OK, Played, Script, Scripted, answering
@@ -203,3 +203,43 @@ def crossing(folder: Path) -> None:
             time.sleep(0.3)
         assert crossed
     upstream.close()
+
+
+def resolver_down(folder: Path) -> None:
+    """A resolver that fails and one that says nothing: the last addresses serve, other routes do not notice; then the
+    name moves, and we follow.
+    """
+    first = Scripted(answering(_named("first")))
+    second = Scripted(answering(_named("second")), host="127.0.0.2", port=first.address[1])
+    config = {
+        "routes": [{"host": host, "path": "/", "upstream": host} for host in ("named.test", "plain.test")],
+        "upstreams": {
+            "named.test": {"endpoints": [f"api.internal:{first.address[1]}"]},
+            "plain.test": {"endpoints": [f"127.0.0.1:{first.address[1]}"]},
+        },
+        "settings": SETTINGS,
+    }
+    with Resolver(folder, "127.0.0.1") as resolver, running(folder, **config) as ingressd:
+
+        def body(host: str) -> bytes:
+            reply = ask(ingressd.http, host=host)
+            assert reply.status == 200, (host, reply.status)
+            return reply.body
+
+        assert body("named.test") == b"first"
+        for does in ("fail", "nothing", "fail"):
+            resolver.does, asked, until = does, resolver.asked, time.monotonic() + 2.5
+            while time.monotonic() < until:
+                assert body("named.test") == body("plain.test") == b"first"
+                time.sleep(0.05)
+            assert resolver.asked > asked, "it is asked again and again"
+        assert ingressd.ask_admin("/readyz") == 200
+        resolver.does, resolver.address = "answer", "127.0.0.2"
+        ingressd.wait_until(lambda: body("named.test") == b"second", within_s=15)
+        assert body("plain.test") == b"first"
+    first.close()
+    second.close()
+
+
+def _named(name: str) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(name), name.encode())

@@ -21,6 +21,11 @@ def test_res_enobufs_ports(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_res_dns_down(tmp_path: Path) -> None:
+    alone(networks.resolver_down, tmp_path)
+
+
+@pytest.mark.slow
 def test_up_half_open_pooled(tmp_path: Path) -> None:
     alone(networks.silent_flow, tmp_path)
 

@@ -1,4 +1,4 @@
-"""A network of one's own: a namespace with a wire that delays, loses and swallows packets.
+"""A network of one's own: a namespace with a wire that delays, loses and swallows packets, and a resolver.
 
 `alone(scene, folder)` runs a function in a new process inside a new network namespace; it needs no privileges where
 user namespaces are allowed. There, a `Wire` is a device whose far end is a mirror: what is sent to `FAR` comes back to
@@ -8,12 +8,14 @@ pass through our hands. The kernel's own netem is not everywhere; this is.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import heapq
 import importlib
 import os
 import select
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -35,7 +37,7 @@ Scene = Callable[[Path], None]
 
 
 def _unshare() -> list[str]:
-    return ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--"]
+    return ["unshare", "--net", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--"]
 
 
 def missing() -> str:
@@ -71,6 +73,51 @@ def alone(scene: Scene, folder: Path, *, within_s: float = 60.0) -> None:
         output, _ = process.communicate()
         raise AssertionError(f"{scene.__name__} did not end within {within_s:g} s:\n{output}") from None
     assert process.returncode == 0, output
+
+
+class Resolver:
+    """The name server of this namespace, as a context: one IPv4 address for every name, for a second.
+
+    `address` may change; `does` is "answer", "fail" (SERVFAIL) or "nothing".
+    """
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.address, self.does = address, "answer"
+        self.asked = 0
+        configuration = folder / "resolv.conf"
+        configuration.write_text("nameserver 127.0.0.1\n")
+        subprocess.run(["mount", "--bind", str(configuration), "/etc/resolv.conf"], check=True)
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind(("127.0.0.1", 53))
+        self._sock.settimeout(0.1)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Resolver:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end.set()
+        self._thread.join(5)
+        self._sock.close()
+
+    def _serve(self) -> None:
+        while not self._end.is_set():
+            with contextlib.suppress(TimeoutError):
+                data, client = self._sock.recvfrom(512)
+                self.asked += 1
+                if self.does != "nothing":
+                    self._sock.sendto(self._answer(data), client)
+
+    def _answer(self, query: bytes) -> bytes:
+        end = query.index(b"\0", 12) + 5
+        question, kind = query[12:end], query[end - 4 : end - 2]
+        if self.does == "fail":
+            return query[:2] + b"\x81\x82\0\1\0\0\0\0\0\0" + question
+        found = kind == b"\0\1"  # A; of AAAA there is none.
+        record = b"\xc0\x0c\0\1\0\1" + struct.pack("!IH", 1, 4) + socket.inet_aton(self.address)
+        return query[:2] + b"\x81\x80\0\1" + struct.pack("!HHH", found, 0, 0) + question + (record if found else b"")
 
 
 def narrow_ports(first: int, last: int) -> None:

@@ -49,6 +49,8 @@ class Ingressd:
         self.config_path = folder / "ingressd.yaml"
         self._output = folder / "output.log"
         self.output_mode = "ab"
+        self.wrapper: list[str] = []
+        """Words before the program: one that becomes it, like `prlimit`."""
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -59,7 +61,7 @@ class Ingressd:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("INGRESSD_")}
         with self._output.open(self.output_mode) as output:
             self._process = subprocess.Popen(
-                [str(PROGRAM), "run", "--config", str(self.config_path)],
+                [*self.wrapper, str(PROGRAM), "run", "--config", str(self.config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

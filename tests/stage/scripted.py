@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from stage.ports import Address, listening
@@ -33,6 +34,27 @@ class Played:
                 return b""
         head, end, self._unread = self._unread.partition(b"\r\n\r\n")
         return head + end
+
+    def head_within(self, seconds: float) -> bytes:
+        """The next request head if it comes in time; b"" when it does not, or the proxy closed."""
+        patience, until = self._sock.gettimeout(), time.monotonic() + seconds
+        try:
+            while b"\r\n\r\n" not in self._unread:
+                self._sock.settimeout(max(0.0001, until - time.monotonic()))
+                if not self._more():
+                    return b""
+        except TimeoutError:
+            return b""
+        finally:
+            self._sock.settimeout(patience)
+        return self.head()
+
+    def is_asked(self) -> bool:
+        """Whether bytes of the proxy have arrived that were not read yet."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
 
     def body(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
@@ -79,9 +101,9 @@ Script = Callable[[Played], None]
 class Scripted:
     """A listening upstream whose every connection is played by `script` in a thread; closed when the script returns."""
 
-    def __init__(self, script: Script, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, script: Script, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
-        self._listener = listening([host])[0]
+        self._listener = socket.create_server((host, port), backlog=512) if port else listening([host])[0]
         self.address: Address = self._listener.getsockname()
         self.connections: list[Played] = []
         self._sockets: list[socket.socket] = []

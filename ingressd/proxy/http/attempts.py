@@ -6,7 +6,9 @@ The retry law itself is `retry.may_retry`; here is what it is asked with, and wh
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
+from typing import Final
 
 from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
 from ingressd.protocol.h1 import RequestHead
@@ -21,6 +23,11 @@ from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnecti
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
 from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
+
+OUT_OF_RESOURCES: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
+)
+"""Why a connection can fail without the endpoint having been asked: file descriptors, memory, or ports used up."""
 
 
 class Attempts(ResponseHandler):
@@ -196,6 +203,7 @@ class Attempts(ResponseHandler):
         group = route.group
         failure = Failure.CONNECT
         detail = ""
+        ours = False
         connection = None
         try:
             connection = await group.connect(endpoint, server_name, self.runtime.response_limits, now)
@@ -203,10 +211,11 @@ class Attempts(ResponseHandler):
             failure, detail = Failure.TLS, str(error)
         except OSError as error:
             detail = error.strerror or str(error)
+            ours = error.errno in OUT_OF_RESOURCES
         self._connect = None
         now = self.worker.clock()
         if connection is None or connection.transport is None:
-            self._connect_failed(failure, detail, now)
+            self._connect_failed(failure, detail, now, ours)
             return
         endpoint.pool.opened(connection)
         if not connection.reusable:
@@ -222,11 +231,12 @@ class Attempts(ResponseHandler):
         else:
             endpoint.pool.release(connection, now)
 
-    def _connect_failed(self, failure: Failure, detail: str, now: float) -> None:
+    def _connect_failed(self, failure: Failure, detail: str, now: float, ours: bool) -> None:
+        """`ours` says that it is we who lacked something: no reason to shun the endpoint."""
         endpoint = self._endpoint
         route = self.route
         self.worker.counters.connect_failures += 1
-        if endpoint is not None and route is not None and route.group is not None:
+        if not ours and endpoint is not None and route is not None and route.group is not None:
             timed_out = failure is Failure.CONNECT_TIMEOUT
             ejected = route.group.balancer.connect_failed(endpoint, now, timed_out=timed_out)
             self.worker.counters.ejections += ejected

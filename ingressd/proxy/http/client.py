@@ -19,6 +19,7 @@ from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
 from ingressd.proxy.http.exchange import Exchange
 from ingressd.proxy.runtime.runtime import MIN_BODY_RATE_BYTES_PER_S
 from ingressd.proxy.runtime.worker import Worker
+from ingressd.proxy.upstream.outbox import BULK_BYTES
 
 HEAD: Final = 0
 """Waiting for a request, or in the middle of its head."""
@@ -141,6 +142,8 @@ class ClientConnection(Downstream):
             self._hold(data)
         elif phase == TUNNEL and self._exchange is not None:
             self._exchange.on_client_tunnel(data)
+        if len(data) >= BULK_BYTES:
+            self.worker.outbox.flush()
 
     def eof_received(self) -> bool:
         self._eof = True

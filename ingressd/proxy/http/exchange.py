@@ -287,7 +287,7 @@ class Exchange(Attempts):
         if self._connect is not None:
             connect, self._connect = self._connect, None
             connect.cancel()
-            self._connect_failed(Failure.CONNECT_TIMEOUT, "", now)
+            self._connect_failed(Failure.CONNECT_TIMEOUT, "", now, False)
             return
         if self.answering and client.writing_paused:
             self.error = "client reads too slowly"

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import os
+import resource
 import socket
 from functools import partial
 from typing import Any, Final
@@ -26,13 +29,32 @@ RETRY_S: Final = 0.1
 """How long a worker that is out of file descriptors, or full, leaves the socket to the others."""
 
 BURST: Final = 16
+
+RESERVE: Final = 4
+"""One in so many file descriptors is not for clients: whoever is let in needs endpoints to be asked for him."""
+
+COMPLAIN_S: Final = 10.0
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+log = logging.getLogger("ingressd.listener")
 
 
 class Acceptor:
     """Accepts for one listener in one worker."""
 
-    __slots__ = ("_burst", "_port", "_resume", "_share", "_sock", "_store", "_tasks", "listener", "worker")
+    __slots__ = (
+        "_burst",
+        "_complained_s",
+        "_most_files",
+        "_port",
+        "_resume",
+        "_share",
+        "_sock",
+        "_store",
+        "_tasks",
+        "listener",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -52,6 +74,9 @@ class Acceptor:
         self._burst = BURST if alone else 1
         self._port = str(listener.declared_port).encode("ascii")
         self._resume: asyncio.TimerHandle | None = None
+        self._complained_s = -COMPLAIN_S
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_files = limit - limit // RESERVE
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self) -> None:
@@ -95,7 +120,7 @@ class Acceptor:
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
                 counters.rejected += 1
-                self._rest()
+                self._crowded(error.strerror or str(error))
             return False
         counters.accepted += 1
         worker.column[ACCEPTED] += 1
@@ -104,6 +129,9 @@ class Acceptor:
         task = worker.loop.create_task(self._connect(protocol, sock), name="accept")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if sock.fileno() >= self._most_files:  # The kernel gives out the lowest: all below are taken.
+            self._crowded("file descriptors for clients are used up")
+            return False
         return True
 
     async def _connect(self, protocol: Any, sock: socket.socket) -> None:
@@ -140,6 +168,24 @@ class Acceptor:
         if self._resume is None:
             self._resume = self.worker.loop.call_later(RETRY_S, self._wake)
 
+    def _crowded(self, reason: str) -> None:
+        now = self.worker.clock()
+        if now - self._complained_s >= COMPLAIN_S:
+            self._complained_s = now
+            log.warning("listener %s accepts nobody until others leave: %s", self.listener.name, reason)
+        self._rest()
+
     def _wake(self) -> None:
         self._resume = None
-        self.worker.loop.add_reader(self._sock.fileno(), self._accept)
+        if self._has_room():
+            self.worker.loop.add_reader(self._sock.fileno(), self._accept)
+        else:
+            self._rest()
+
+    def _has_room(self) -> bool:
+        try:
+            lowest = os.dup(self._sock.fileno())
+        except OSError:
+            return False
+        os.close(lowest)
+        return lowest < self._most_files

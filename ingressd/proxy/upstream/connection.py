@@ -24,7 +24,7 @@ from ingressd.proxy.drain.linger import read_left
 from ingressd.proxy.tls.transport import TlsTransport
 from ingressd.proxy.upstream.evidence import is_speech, receive_queue, round_trip_s
 from ingressd.proxy.upstream.failure import Failure
-from ingressd.proxy.upstream.outbox import Outbox
+from ingressd.proxy.upstream.outbox import BULK_BYTES, Outbox
 
 IDLE: Final = 0
 AWAIT_HEAD: Final = 1
@@ -245,6 +245,8 @@ class UpstreamConnection:
             # Nobody asked: an idle connection that speaks (a late 408, or an attack) is of no use to anybody.
             self.faulty = self.faulty or not data.startswith(LATE_408)
             self.close()
+        if len(data) >= BULK_BYTES:
+            self._outbox.flush()
 
     def eof_received(self) -> bool:
         if self.state == TUNNEL:

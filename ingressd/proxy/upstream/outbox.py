@@ -12,6 +12,10 @@ from typing import Any, Final
 
 BATCH: Final = 64
 
+BULK_BYTES: Final = 32768
+"""Whoever has read so much at once flushes: libuv goes on reading one connection up to 32 times in a turn, and only a
+write shows that the other side is full."""
+
 
 class Outbox:
     """What a worker is about to write. Who ends a connection flushes first, so order on a connection is kept."""
