@@ -98,6 +98,7 @@ class ApiServer:
         self._proxy: str | None = None
         self._reading = asyncio.Lock()
         self._read_at_s = 0.0
+        self._stale = False
         self._failure: CredentialsError | None = None
 
     @classmethod
@@ -134,6 +135,10 @@ class ApiServer:
         """GET, and the body as it comes. `timeout_s` is how long nothing may come. Entering raises ApiError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=timeout_s)
         return Stream(partial(self._ask, "GET", path, query, headers={"Accept": accept}, body=None, timeout=timeout))
+
+    def renew(self) -> None:
+        """Ask on new connections from now on: those that wait in the pool may lead nowhere. Streams stay."""
+        self._stale = True
 
     async def close(self) -> None:
         """Close every connection; streams break off."""
@@ -222,7 +227,7 @@ class ApiServer:
             elif self._failure is not None:
                 due = self._clock() - self._read_at_s >= AFTER_FAILURE_S
             else:
-                due = self._access is None or self._clock() - self._read_at_s >= REREAD_S
+                due = self._access is None or self._stale or self._clock() - self._read_at_s >= REREAD_S
             if due:
                 await self._read(refused=refused is not None)
             if self._access is None or self._transport is None:
@@ -234,7 +239,8 @@ class ApiServer:
         before = self._failure
         try:
             access = await self._credentials.read(
-                refused=refused, transport=self._access.transport if self._access is not None else b""
+                refused=refused,
+                transport=b"" if self._access is None or self._stale else self._access.transport,
             )
         except CredentialsError as error:
             self._failure = error
@@ -242,6 +248,7 @@ class ApiServer:
                 log.warning("credentials of the API server cannot be read: %s", error)
             return
         self._failure = None
+        self._stale = False
         if before is not None:
             log.info("credentials of the API server can be read again")
         self._access = access

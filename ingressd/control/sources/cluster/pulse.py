@@ -78,6 +78,7 @@ class Pulse:
         self._unanswered_s = self._clock()
         if self.away is None:
             self.away, self._away_since_s = error, asked_s
+            self._api.renew()
             log.warning("the API server does not answer: %s; what is known goes on serving", error)
             self._changed()
 

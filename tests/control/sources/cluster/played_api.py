@@ -132,6 +132,9 @@ class PlayedApi:
             items = items[:limit]
         return {"metadata": metadata, "items": items}
 
+    def renew(self):
+        self.renewed = getattr(self, "renewed", 0) + 1
+
     def stream(self, path, *, query, accept="", timeout_s):
         self.requests.append((path, dict(query), accept))
         return PlayedStream(self, path, query, timeout_s)

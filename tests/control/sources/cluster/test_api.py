@@ -229,6 +229,23 @@ def test_a_service_account_whose_token_and_authority_rotate(tmp_path):
         assert run(None, scenario, clock=clock, credentials=credentials) == 1
 
 
+def test_new_connections_on_demand_while_streams_stay(plain, tmp_path):
+    async def scenario(api):
+        query = {"watch": "1", "resourceVersion": str(plain.version)}
+        async with api.stream(SERVICES, query=query, timeout_s=5) as stream:
+            first = api._transport
+            api.renew()
+            await api.request("GET", SERVICES)
+            assert api._transport is not first
+            plain.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "renewed"}})
+            assert b"renewed" in await stream.read()
+        second = api._transport
+        await api.request("GET", SERVICES)
+        assert (api._transport, api._transports) == (second, {second})
+
+    run(of(plain.write_kubeconfig(tmp_path)), scenario)
+
+
 def test_without_a_service_account_the_request_says_what_is_missing(tmp_path):
     credentials = Credentials(
         KubernetesConfig(in_cluster=True), environ={}, clock=Clock(), token_file=str(tmp_path / "token")

@@ -232,6 +232,15 @@ def test_a_silent_server_is_noticed_and_what_changed_is_there_soon_after_it_is_b
     follow(scenario)
 
 
+def test_connections_of_before_are_not_used_again_after_a_hole():
+    async def scenario(api, following):
+        api.away = True
+        await asyncio.sleep(60)
+        assert api.renewed == 1
+
+    follow(scenario)
+
+
 def test_a_hole_of_a_few_seconds_is_noticed_too():
     async def scenario(api, following):
         api.deafen_streams()
