@@ -10,7 +10,7 @@ import msgspec
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import ConfigMap, IngressClass, IngressClassParameters
 from ingressd.control.store.store import StoreView
-from ingressd.model.problem import Origin, Problem, Severity
+from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import RoutePolicy
 from ingressd.settings.configmap import is_process_wide, parse_settings
 
@@ -28,9 +28,17 @@ class ClassSettings(NamedTuple):
 
 
 def class_settings(
-    view: StoreView, ours: frozenset[str], *, base: Mapping[str, str], last_good: Mapping[str, str]
+    view: StoreView,
+    ours: frozenset[str],
+    *,
+    process_wide: RoutePolicy,
+    base: Mapping[str, str],
+    last_good: Mapping[str, str],
 ) -> ClassSettings:
-    """The settings of each class of ours, over the process-wide ones (`base`, with their `last_good` values)."""
+    """The settings of each class of ours, over the process-wide ones (`base`, with their `last_good` values).
+
+    Parameters that are not there, or that we cannot read, may guard the class: its routes close.
+    """
     policies: dict[str, RoutePolicy] = {}
     problems: list[Problem] = []
     config_maps: set[ObjectKey] = set()
@@ -42,14 +50,15 @@ def class_settings(
             continue
         fault = _fault(parameters)
         if fault:
-            problems.append(_class_problem("error", name, "ParametersNotSupported", message=fault))
+            policies[name] = _closed(process_wide, name)
+            problems.append(_class_problem(name, "ParametersNotSupported", message=fault))
             continue
         key = ObjectKey("ConfigMap", parameters.namespace, parameters.name)
         config_maps.add(key)
         current, good = view.get(key), view.last_good(key)
         if not isinstance(current, ConfigMap):
-            message = f"{key} does not exist: the class has the process-wide settings"
-            problems.append(_class_problem("warning", name, "ParametersNotFound", message=message))
+            policies[name] = _closed(process_wide, name)
+            problems.append(_class_problem(name, "ParametersNotFound", message=f"{key} does not exist"))
             continue
         policy, found_problems = _policy(
             current.data, good.data if isinstance(good, ConfigMap) else {}, key=key, base=base, last_good=last_good
@@ -64,10 +73,15 @@ def class_settings(
 def _fault(parameters: IngressClassParameters) -> str:
     if parameters.api_group or parameters.kind != "ConfigMap":
         kind = f"{parameters.kind}.{parameters.api_group}" if parameters.api_group else parameters.kind
-        return f"parameters of kind {kind or '(none)'} are not known, only those of kind ConfigMap: they have no effect"
+        named = f"{kind or '(none)'} {'/'.join(filter(None, (parameters.namespace, parameters.name)))}"
+        return f"{named} is of a kind that is not known here, only ConfigMaps are"
     if parameters.scope != "Namespace" or not parameters.namespace:
-        return "a ConfigMap has a namespace: expected scope Namespace and a namespace; the parameters have no effect"
-    return "" if parameters.name else "expected the name of a ConfigMap; the parameters have no effect"
+        return f"ConfigMap {parameters.name} is named without its namespace: expected scope Namespace and a namespace"
+    return "" if parameters.name else f"expected the name of a ConfigMap in namespace {parameters.namespace}"
+
+
+def _closed(policy: RoutePolicy, name: str) -> RoutePolicy:
+    return msgspec.structs.replace(policy, failed_closed=f"spec.parameters of IngressClass {name}")
 
 
 def _policy(
@@ -103,5 +117,6 @@ def _policy(
     return msgspec.convert(parsed.route, RoutePolicy), problems
 
 
-def _class_problem(severity: Severity, name: str, reason: str, *, message: str) -> Problem:
-    return Problem(severity, Origin("IngressClass", "", name), reason, "spec.parameters", message)
+def _class_problem(name: str, reason: str, *, message: str) -> Problem:
+    message += ": every route of the class answers 503"
+    return Problem("error", Origin("IngressClass", "", name), reason, "spec.parameters", message)

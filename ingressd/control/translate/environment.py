@@ -87,7 +87,10 @@ def read_environment(view: StoreView) -> Environment:
         by_name=flags.ingress_class_by_name,
     )
     problems += class_problems
-    of_classes = class_settings(view, classes.ours, base=sources.values, last_good=sources.last_good)
+    route = msgspec.convert(parsed.route, RoutePolicy)
+    of_classes = class_settings(
+        view, classes.ours, process_wide=route, base=sources.values, last_good=sources.last_good
+    )
     problems += of_classes.problems
     addresses, address_problems = published_addresses(view, flags, settings)
     problems += address_problems
@@ -106,7 +109,7 @@ def read_environment(view: StoreView) -> Environment:
             external_names=not flags.disable_svc_external_name,
         ),
         process=_process(view, settings, parsed, flags=flags, problems=problems),
-        route=msgspec.convert(parsed.route, RoutePolicy),
+        route=route,
         class_routes=of_classes.policies,
         no_tls_redirect=parsed.no_tls_redirect,
         strict_path_type=parsed.strict_path_type,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingressd.control.objects.event import ObjectEvent, ObjectKey
+from ingressd.control.objects.event import ObjectEvent, ObjectKey, key_of_origin
 from ingressd.control.objects.kubernetes import (
     BriefMetadata,
     ConfigMap,
@@ -50,9 +50,11 @@ from ingressd.control.objects.static import (
     StaticTls,
     StaticUpstream,
 )
-from ingressd.control.store.store import Store
+from ingressd.control.store.store import Store, StoreView
+from ingressd.control.translate.translation import Translation
 from ingressd.control.translate.translator import Translator
 from ingressd.model.secret import PrivateBytes
+from ingressd.model.units import Route, RoutePolicy, VirtualHost
 
 PEMS = Path(__file__).parents[2] / "golden" / "pems"
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -238,6 +240,24 @@ OURS = (
 )
 
 
+def open_without_their_parameters(view: StoreView, translation: Translation) -> list[Route]:
+    """The routes that serve although the parameters of their class cannot be read. There must be none."""
+    found = []
+    for unit in translation.units.values():
+        for route in unit.routes if isinstance(unit, VirtualHost) else ():
+            ingress = view.get(key_of_origin(route.origin))
+            name = ingress.spec.ingress_class_name if isinstance(ingress, Ingress) else None
+            of = view.find(IngressClass, name=name) if name else None
+            parameters = of.spec.parameters if of else None
+            if parameters is None:
+                continue
+            key = ObjectKey(parameters.kind, parameters.namespace, parameters.name)
+            policy = translation.units[f"policy/{route.policy}"]
+            if view.get(key) is None and not (isinstance(policy, RoutePolicy) and policy.failed_closed):
+                found.append(route)
+    return found
+
+
 def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
     store, translator = Store(), Translator()
     kept: dict[str, Any] = {}
@@ -258,6 +278,7 @@ def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
         assert scratch.units == translation.units
         assert scratch.problems == translation.problems
         assert scratch.statuses == translation.statuses
+        assert not open_without_their_parameters(view, translation)
         again = translator.translate(view, frozenset())
         assert (again.changed, again.removed) == ({}, ()), "nothing changed"
         store.accept(translation.accepted)

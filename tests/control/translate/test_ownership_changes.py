@@ -161,12 +161,42 @@ def test_parameters_come_and_go(world: World) -> None:
     tuned = world.put(parameters("{proxy-body-size: '6'}"))
     assert {key: unit.body_bytes for key, unit in tuned.changed.items()} == {"policy/IngressClass/ingressd": 6}
     gone = world.delete(ObjectKey("ConfigMap", "infra", "p"))
-    assert (policy_of(gone), gone.removed) == ("", ("policy/IngressClass/ingressd",))
-    assert [one.reason for one in gone.problems if one.origin.kind == "IngressClass"] == ["ParametersNotFound"]
-    world.put(parameters("{proxy-body-size: '7'}"))
+    assert (policy_of(gone), set(gone.changed)) == ("IngressClass/ingressd", {"policy/IngressClass/ingressd"})
+    assert gone.changed["policy/IngressClass/ingressd"].failed_closed == "spec.parameters of IngressClass ingressd"
+    told = [(one.severity, one.reason, one.message) for one in gone.problems if one.origin.kind == "IngressClass"]
+    message = "ConfigMap infra/p does not exist: every route of the class answers 503"
+    assert told == [("error", "ParametersNotFound", message)]
+    same_from_scratch(world, gone)
+    back = world.put(parameters("{proxy-body-size: '7'}")).changed["policy/IngressClass/ingressd"]
+    assert (back.body_bytes, back.failed_closed) == (7, None)
     last = world.put(ingress_class())
     assert (policy_of(last), last.removed) == ("", ("policy/IngressClass/ingressd",))
     same_from_scratch(world, last)
+
+
+def test_an_allowlist_that_is_deleted_opens_nothing(world: World) -> None:
+    own = "{nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8}"
+    world.put(ingress_class(spec=PARAMETERS), parameters("{whitelist-source-range: '11.0.0.0/8'}"), web())
+    gone = world.delete(ObjectKey("ConfigMap", "infra", "p"))
+    assert gone.units[f"policy/{policy_of(gone)}"].failed_closed
+    with_its_own = world.put(web(annotations=own))
+    assert with_its_own.units["policy/default/web"].failed_closed == "spec.parameters of IngressClass ingressd"
+    same_from_scratch(world, with_its_own)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "{apiGroup: example.com, kind: Tuning, name: t}",
+        "{kind: ConfigMap, name: p}",
+        "{kind: ConfigMap, scope: Namespace, namespace: infra}",
+    ],
+)
+def test_parameters_that_we_cannot_read_close_the_class(world: World, reference: str) -> None:
+    found = world.put(ingress_class(spec=f"parameters: {reference}"), parameters("{}"), web())
+    assert found.units[f"policy/{policy_of(found)}"].failed_closed
+    told = [(one.severity, one.reason) for one in found.problems if one.origin.kind == "IngressClass"]
+    assert told == [("error", "ParametersNotSupported")]
 
 
 def test_an_object_moves_between_classes_with_and_without_parameters(world: World) -> None:
