@@ -26,8 +26,9 @@ SELF_SIGNED: Final = "/self-signed"
 MAX_CONTEXTS: Final = 1024
 """Contexts in memory (19 KiB each); the others are made again when a client asks for them (0.7 ms)."""
 
-EAGER_CERTIFICATES: Final = 256
-"""Pairs that one `apply` loads at once; when more change, the rest is loaded at the first handshake that needs it."""
+EAGER_CERTIFICATES: Final = 32
+"""Pairs that one `apply` loads at once; when more change, the rest is loaded at the first handshake that needs it. Each
+takes up to a millisecond, for which a start waits; the controller has tried every pair before."""
 
 SLICE_S: Final = 0.005
 
