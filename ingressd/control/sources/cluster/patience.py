@@ -13,8 +13,8 @@ LONGEST_S: Final = 3.0
 REFUSED_S: Final = 10.0
 """After a refusal that somebody has to do something about: no permission, no such kind."""
 PASSING: Final = 6
-"""So many refusals in a row of what was served before may be a server that has just started: until it has read its
-roles it forbids everything. They are waited out like failures, three seconds in all."""
+"""So many refusals in a row may be those of a server that has just started: until it has read its roles it forbids
+everything. Whoever knows that waits as after failures, three seconds in all."""
 MOST_ASKED_S: Final = 4.0
 """Most of what an API server may ask for with Retry-After; its own word is 1 s, and up to 8 when it drops requests."""
 
@@ -36,12 +36,12 @@ class Patience:
         """Begin anew."""
         self._failures = self._refusals = 0
 
-    def failed(self, error: ApiError, *, served: bool = False) -> float:
-        """How many seconds to wait after this failure. `served`: the same was granted before."""
+    def failed(self, error: ApiError, *, passing: bool = False) -> float:
+        """How many seconds to wait after this failure. `passing`: a refusal may be over soon."""
         self._failures += 1
         refused = error.status in (403, 404)
         self._refusals = self._refusals + 1 if refused else 0
-        if refused and not (served and self._refusals <= PASSING):
+        if refused and not (passing and self._refusals <= PASSING):
             return REFUSED_S * (0.5 + 0.5 * self._random())
         failures = self._refusals or self._failures
         most = min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 16))

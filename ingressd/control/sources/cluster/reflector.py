@@ -284,7 +284,7 @@ class Reflector:
 
     # ------------------------------------------------------------------ trouble
     def _failed(self, error: ApiError) -> float:
-        wait_s = self._patience.failed(error, served=self._in_step_s is not None)
+        wait_s = self._patience.failed(error, passing=True)
         failures = self._patience.failures
         self._expired = self._expired + 1 if error.status == 410 else 0
         watching = bool(self._version)
