@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from ingressd.control.objects.event import ObjectKey
-from ingressd.control.translate.drafts import Backend, ObjectDraft, Rank, ServiceBackend, StaticBackend
+from ingressd.control.translate.drafts import Backend, ObjectDraft, Rank, RouteDraft, ServiceBackend, StaticBackend
 from ingressd.control.translate.index import Index
 
 ServiceName = tuple[str, str]
 """Namespace and name of a Service; ("", name) is a static upstream."""
+
+CROWD: Final = 64
+"""As many objects of one host are looked through one by one; of a host with more, by path."""
 
 
 class Dirty:
@@ -37,6 +41,8 @@ class DraftBook:
         self.by_service: Index[ServiceName, ObjectKey] = Index()
         self.by_certificate: Index[str, ObjectKey] = Index()
         self.with_default: set[ObjectKey] = set()
+        self._by_path: dict[str, Index[str, ObjectKey]] = {}
+        """Of crowded hosts that `holders` was asked about, and no others: 200 KiB for 10,000 paths."""
 
     def put(self, key: ObjectKey, draft: ObjectDraft | None, dirty: Dirty) -> None:
         """Replace the draft of an object, or take it away, and mark what that touches."""
@@ -61,6 +67,19 @@ class DraftBook:
         """The drafts of these objects, the winner first."""
         return sorted((self.drafts[key] for key in keys), key=_rank)
 
+    def holders(self, host: str, paths: Collection[str]) -> Collection[ObjectKey]:
+        """The objects that have one of these paths on a host; of a host with few objects all, which may have them."""
+        objects = self.by_host.get(host)
+        if len(objects) <= CROWD:
+            return objects
+        by_path = self._by_path.get(host)
+        if by_path is None:
+            by_path = self._by_path[host] = Index()
+            for key in objects:
+                for route in self.drafts[key].hosts[host]:
+                    by_path.add(route.path, key)
+        return {key for path in paths for key in by_path.get(path)}
+
     def has_tls(self, host: str) -> bool:
         """Whether an object brings a certificate for the host, or for the wildcard over it.
 
@@ -73,8 +92,11 @@ class DraftBook:
 
     def _file(self, draft: ObjectDraft) -> None:
         key = draft.key
-        for host in draft.hosts:
+        for host, routes in draft.hosts.items():
             self.by_host.add(host, key)
+            if host in self._by_path:
+                for route in routes:
+                    self._by_path[host].add(route.path, key)
         for host in draft.tls:
             self.by_tls_host.add(host, key)
         for service in _services(draft):
@@ -86,8 +108,10 @@ class DraftBook:
 
     def _unfile(self, draft: ObjectDraft) -> None:
         key = draft.key
-        for host in draft.hosts:
+        for host, routes in draft.hosts.items():
             self.by_host.discard(host, key)
+            if host in self._by_path:
+                self._forget_paths(host, routes, key)
         for host in draft.tls:
             self.by_tls_host.discard(host, key)
         for service in _services(draft):
@@ -95,6 +119,13 @@ class DraftBook:
         for certificate in draft.certificates():
             self.by_certificate.discard(certificate, key)
         self.with_default.discard(key)
+
+    def _forget_paths(self, host: str, routes: tuple[RouteDraft, ...], key: ObjectKey) -> None:
+        if len(self.by_host.get(host)) <= CROWD:
+            del self._by_path[host]
+            return
+        for route in routes:
+            self._by_path[host].discard(route.path, key)
 
     def _mark(self, draft: ObjectDraft, dirty: Dirty) -> None:
         dirty.hosts.update(draft.hosts)

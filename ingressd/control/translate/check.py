@@ -75,7 +75,7 @@ def _conflicts(host: str, routes: tuple[RouteDraft, ...], book: DraftBook, *, ke
     """
     paths = {route.path for route in routes}
     live: dict[tuple[str, str], tuple[Rank, Origin]] = {}
-    for holder in book.by_host.get(host):
+    for holder in book.holders(host, paths):
         draft = book.drafts[holder]
         for held in draft.hosts[host]:
             if held.path in paths:
@@ -107,8 +107,10 @@ def _path(route: RouteDraft) -> str:
 
 
 def _default_conflict(draft: ObjectDraft, book: DraftBook) -> Iterator[Problem]:
+    if draft.default is None:
+        return
     live = min((book.drafts[key] for key in book.with_default), key=lambda one: one.rank, default=None)
-    if draft.default is None or live is None or live.key == draft.key:
+    if live is None or live.key == draft.key:
         return
     origin = msgspec.structs.replace(draft.default.origin, rule="")
     message = f"the default backend of hosts that have none of their own is given by {live.key}"

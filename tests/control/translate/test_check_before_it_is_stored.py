@@ -12,6 +12,7 @@ from control.translate.world import CLASS, World
 from ingressd.control.objects.decode import decode_value
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.static import Flags, ProcessSettings, StaticEndpoint, StaticRoute, StaticUpstream
+from ingressd.control.translate.book import CROWD
 from ingressd.control.translate.translator import Translator
 
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -245,6 +246,31 @@ def test_what_is_not_ours_is_left_alone(world: Asked, class_name: str | None) ->
 def test_other_namespaces_are_not_ours_either(world: Asked) -> None:
     world.flags(watch_namespace="kube-system")
     assert world.check(ingress("x", "Nonsense x")) == []
+
+
+def test_a_host_of_many_objects_is_compared_by_path(world: Asked) -> None:
+    taken = [("error", "PathConflict", PATH0)]
+    world.have(*(ingress(f"i{number}", f"Prefix /{number}", f"Exact /{number}") for number in range(CROWD + 2)))
+    assert world.check(ingress("new", "Prefix /7")) == taken
+    assert world.check(ingress("new", "Prefix /new")) == []
+    assert world.check(ingress("i7", "Prefix /7")) == []
+    world.have(ingress("i7", "Prefix /moved"))
+    assert world.check(ingress("new", "Prefix /7")) == []
+    assert world.check(ingress("new", "Prefix /moved")) == taken
+    world.have(ingress("late", "Exact /late"))
+    assert world.check(ingress("new", "Exact /late")) == taken
+    for name in ("late", "i7", "i8"):
+        world.delete(ObjectKey("Ingress", "default", name))
+    assert world.translator._book._by_path == {}, "it is no crowd any more"
+    assert world.check(ingress("new", "Prefix /moved")) == []
+    assert world.check(ingress("new", "Prefix /9")) == taken
+
+
+def test_the_default_backend_of_another_is_said(world: Asked) -> None:
+    default = {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}}
+    world.have(ingress("first", **default))
+    assert world.check(ingress("second", **default)) == [("warning", "DefaultBackendConflict", "spec.defaultBackend")]
+    assert world.check(ingress("first", **default)) == world.check(ingress("second", "Prefix /")) == []
 
 
 def test_asking_changes_nothing(world: Asked) -> None:
