@@ -214,6 +214,21 @@ def test_a_follower_writes_nothing_and_takes_over_when_the_leader_ends(cluster):
     until(lambda: cluster.addresses("next") == OURS)
 
 
+def test_a_hand_over_passes_the_lease_on_and_takes_nothing_back(cluster):
+    cluster.server.load([ingress("web")])
+    one = cluster.replica("one")
+    until(lambda: cluster.addresses("web") == OURS)
+    written = cluster.status_writes("web")
+    one.send_signal(signal.SIGUSR2)
+    until(lambda: cluster.leader().startswith("one_"), within_s=20)
+    cluster.server.apply(ingress("next"))
+    until(lambda: cluster.addresses("next") == OURS)
+    assert cluster.status_writes("web") == written, "an address that stays is not written"
+    one.stop(within_s=10)
+    assert cluster.addresses("web") == cluster.addresses("next") == []
+    assert cluster.leader() == ""
+
+
 def test_a_leader_that_dies_is_followed_when_its_lease_has_run_out(cluster):
     one = cluster.replica("one")
     until(lambda: cluster.leader() == "one")
