@@ -93,8 +93,8 @@ class Contents:
         self._seeds = {}
 
     def seed(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]]) -> None:
-        """What they were before a restart, for those that the next `want` names."""
-        self._seeds = dict(objects)
+        """What they were before a restart, for those that the next `want` names; more may follow."""
+        self._seeds.update(objects)
 
     def settled(self, *, strictly: bool) -> bool:
         """Whether it is known of everything wanted what it is, or (not `strictly`) whether that was tried at least."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
@@ -14,6 +15,8 @@ from ingressd.control.sources.cluster.snapshot import Snapshot
 STUCK_S: Final = 5.0
 """A list without progress for so long counts as failed."""
 LOOK_S: Final = 0.05
+PIECE: Final = 200
+"""So many objects between two turns of the loop."""
 
 log = logging.getLogger("ingressd.snapshot")
 
@@ -32,8 +35,11 @@ class Listing(Protocol):
     def heard(self) -> int:
         """Grows with progress."""
 
+    def plant(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]]) -> None:
+        """Some of those to begin with."""
+
     def seed(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]], *, age_s: float) -> None:
-        """Begin with these."""
+        """Begin with these and those planted."""
 
 
 class Recovery:
@@ -82,9 +88,13 @@ class Recovery:
             return
         age_s = max(0.0, self._wall_clock() - restored.confirmed_at_s)
         self.good = restored.good
-        self._source.seed(restored.objects, age_s=age_s)
+        while piece := tuple(itertools.islice(restored.objects, PIECE)):
+            # The store keeps them in a third of the memory: they must not be decoded all at the same time.
+            self._source.plant(piece)
+            await asyncio.sleep(0)
+        self._source.seed((), age_s=age_s)
         log.warning(
             "the cluster cannot be listed: serving %d objects of a snapshot that was last in step %.0f s ago",
-            len(restored.objects),
+            restored.number,
             age_s,
         )

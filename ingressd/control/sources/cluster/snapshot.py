@@ -37,9 +37,13 @@ log = logging.getLogger("ingressd.snapshot")
 
 
 class Restored(NamedTuple):
-    """What a snapshot holds. `confirmed_at_s` is the wall clock when it was last known to be what the cluster has."""
+    """What a snapshot holds, all of it readable: `objects` are decoded one by one as they are asked for, once.
 
-    objects: tuple[tuple[ObjectKey, KubernetesObject], ...]
+    `confirmed_at_s` is the wall clock when it was last known to be what the cluster has.
+    """
+
+    objects: Iterator[tuple[ObjectKey, KubernetesObject]]
+    number: int
     good: tuple[tuple[ObjectKey, KubernetesObject], ...]
     confirmed_at_s: float
 
@@ -80,17 +84,22 @@ class Snapshot:
         content = self._content()
         if content is None:
             return None
-        objects: list[tuple[ObjectKey, KubernetesObject]] = []
+        count = 0
         good: list[tuple[ObjectKey, KubernetesObject]] = []
         try:
+            # All of it once, so that nobody begins with half of what was there.
             for entries in unpack(content[0], scope=self._scope):
-                for entry in entries:
-                    (good if entry.good else objects).append((entry.key, entry.object))
+                good += [(entry.key, entry.object) for entry in entries if entry.good]
+                count += sum(not entry.good for entry in entries)
                 await asyncio.sleep(0)
         except SnapshotError as error:
             self._ignore(error)
             return None
-        return Restored(tuple(objects), tuple(good), content[1])
+        return Restored(self._objects(content[0]), count, tuple(good), content[1])
+
+    def _objects(self, content: bytes) -> Iterator[tuple[ObjectKey, KubernetesObject]]:
+        for entries in unpack(content, scope=self._scope):
+            yield from ((entry.key, entry.object) for entry in entries if not entry.good)
 
     def last_good(self) -> tuple[tuple[ObjectKey, KubernetesObject], ...]:
         """The last good versions of the objects that were refused when the file was written; they come first in it,

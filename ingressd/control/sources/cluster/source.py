@@ -94,9 +94,9 @@ class ClusterSource:
         self._contents.want(keys)
         return not self._outbox and self._complete()
 
-    def seed(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]], *, age_s: float) -> None:
-        """Begin with what was known `age_s` ago, before a restart, because the API server is away. What has been
-        listed meanwhile stays, and what is listed later is compared with it."""
+    def plant(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]]) -> None:
+        """Some of what was known before a restart, because the API server is away; `seed` says when it is all. What
+        has been listed meanwhile stays, and what is listed later is compared with it."""
         contents = []
         for key, value in objects:
             if key.kind in BY_REFERENCE:
@@ -108,6 +108,10 @@ class ClusterSource:
                 reflector.known[key] = ""
                 self._outbox.put(key, value)
         self._contents.seed(contents)
+
+    def seed(self, objects: Iterable[tuple[ObjectKey, KubernetesObject]], *, age_s: float) -> None:
+        """Begin with these, and with what was planted before: it was in step `age_s` ago."""
+        self.plant(objects)
         for reflector in self._reflectors.values():
             reflector.seeded(self._clock() - age_s)
         self._seeded = True

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from ingressd.control.objects.decode import decode_value
-from ingressd.control.sources.cluster.recovery import STUCK_S, Recovery
+from ingressd.control.sources.cluster.recovery import PIECE, STUCK_S, Recovery
 from ingressd.control.sources.cluster.snapshot import Restored
 
 OBJECT = decode_value("Service", {"metadata": {"name": "a"}})
 GOOD = decode_value("Ingress", {"metadata": {"name": "refused"}})
-RESTORED = Restored((OBJECT,), (GOOD, GOOD), 4000.0)
+
+
+def restored(*, confirmed_at_s=4000.0, count=1):
+    return Restored(iter([OBJECT] * count), count, (GOOD, GOOD), confirmed_at_s)
 
 
 class FakeSource:
@@ -18,12 +21,16 @@ class FakeSource:
         self.listed = self.failing = False
         self.progress = 0
         self.seeds = []
+        self.planted = []
 
     def heard(self):
         return self.progress
 
+    def plant(self, objects):
+        self.planted += objects
+
     def seed(self, objects, *, age_s):
-        self.seeds.append((objects, age_s))
+        self.seeds.append(([*self.planted, *objects], age_s))
 
 
 class FakeSnapshot:
@@ -40,9 +47,9 @@ class FakeSnapshot:
 
 
 class Stage:
-    def __init__(self, restored=RESTORED):
+    def __init__(self, *found):
         self.now = 100.0
-        self.source, self.snapshot = FakeSource(), FakeSnapshot(restored)
+        self.source, self.snapshot = FakeSource(), FakeSnapshot(*found or [restored()])
         self.recovery = Recovery(
             self.snapshot, self.source, clock=lambda: self.now, wall_clock=lambda: 5000.0 + self.now
         )
@@ -68,7 +75,7 @@ def test_the_first_failure_is_enough():
     assert not stage.step()
     stage.source.failing = True
     assert stage.step()
-    assert stage.source.seeds == [((OBJECT,), 1100.0)]
+    assert stage.source.seeds == [([OBJECT], 1100.0)]
     assert stage.recovery.good == (GOOD, GOOD)
 
 
@@ -98,7 +105,14 @@ def test_a_list_that_ends_while_the_file_is_read_wins():
 
 
 def test_a_clock_that_was_put_back_makes_nothing_younger_than_new():
-    stage = Stage(Restored((OBJECT,), (), 9e9))
+    stage = Stage(restored(confirmed_at_s=9e9))
     stage.source.failing = True
     stage.step()
-    assert stage.source.seeds == [((OBJECT,), 0.0)]
+    assert stage.source.seeds == [([OBJECT], 0.0)]
+
+
+def test_a_big_snapshot_goes_in_piece_by_piece():
+    stage = Stage(restored(count=2 * PIECE + 1))
+    stage.source.failing = True
+    stage.step()
+    assert stage.source.seeds == [([OBJECT] * (2 * PIECE + 1), 1100.0)]
