@@ -12,6 +12,7 @@ from stage.apiserver.server import FakeApiServer
 from ingressd.control.sources.cluster import api as api_module
 from ingressd.control.sources.cluster.api import ApiError, ApiServer
 from ingressd.control.sources.cluster.credentials import Credentials
+from ingressd.control.sources.cluster.wire import Lines
 from ingressd.settings.config import KubernetesConfig
 from ingressd.version import __version__
 
@@ -156,6 +157,25 @@ def test_large_answers_come_whole(plain, tmp_path):
             return await api.request("GET", "/api/v1/namespaces/default/configmaps/large")
 
     assert len(run(of(plain.write_kubeconfig(tmp_path)), scenario)) > 3_000_000
+
+
+def test_a_watch_event_of_three_megabytes_comes_whole(plain, tmp_path):
+    async def scenario(api):
+        query = {"watch": "1", "resourceVersion": str(plain.version)}
+        lines, found = Lines(), []
+        async with api.stream("/api/v1/configmaps", query=query, timeout_s=5) as stream:
+            value = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "huge"},
+                "data": {"a": "x" * 3_000_000},
+            }
+            await asyncio.to_thread(plain.apply, value)
+            while not found:
+                found += lines.feed(await stream.read())
+        return json.loads(bytes(found[0].object))
+
+    assert run(of(plain.write_kubeconfig(tmp_path)), scenario)["data"]["a"] == "x" * 3_000_000
 
 
 # ---------------------------------------------------------------------- authentication and TLS
