@@ -84,6 +84,17 @@ def test_no_request_is_lost_while_the_grace_period_lasts(serving):
     assert ended_within(ingressd, 2.5) == 0
 
 
+def test_load_that_goes_on_to_the_end_is_answered_or_refused_and_nothing_else(serving):
+    ingressd = serving(**{"shutdown-grace-period": "1"})
+    with Load(ingressd.http, path="/sleep/0.02", threads=8) as load:
+        time.sleep(0.3)
+        drained_s = time.monotonic()
+        ingressd.send_signal(signal.SIGTERM)
+        assert ended_within(ingressd, 3.0) == 0
+    assert [one for one in load.bad() if "Refused" not in one.error or one.began_s < drained_s + 1.0] == []
+    assert len([one for one in load.outcomes if one.status == 200 and one.began_s > drained_s]) > 20
+
+
 def test_what_does_not_end_is_cut_at_the_timeout(serving):
     ingressd = serving(**{"worker-shutdown-timeout": "1s"})
     outcome = []

@@ -42,6 +42,30 @@ def test_a_killed_worker_costs_no_new_connection(ingressd, victim):
     assert ingressd.ask_admin("/readyz") == 200
 
 
+@pytest.mark.slow
+def test_a_worker_killed_every_two_seconds_costs_no_new_connection(ingressd):
+    killed_s = []
+    with Load(ingressd.http) as load:
+        for number in range(4):
+            time.sleep(0.5)
+            victim = f"worker {number % 2}"
+            old = pid_of(ingressd, victim)
+            os.kill(old, signal.SIGKILL)
+            killed_s.append(time.monotonic())
+            ingressd.wait_until(lambda victim=victim, old=old: replaced(ingressd, victim, old))
+            time.sleep(max(0.0, killed_s[-1] + 1.5 - time.monotonic()))
+    # Only what ran in the killed worker at that moment may be lost: it began before, and ended after.
+    unexplained = [
+        one
+        for one in load.bad()
+        if not any(one.began_s <= moment <= one.began_s + one.took_s + 0.05 for moment in killed_s)
+    ]
+    assert unexplained == []
+    assert len(load.bad()) <= len(killed_s) * load.threads
+    assert len(load.outcomes) > 500
+    ingressd.wait_until(lambda: ingressd.ask_admin("/readyz") == 200)
+
+
 def test_a_stopped_worker_is_replaced_and_costs_no_new_connection(ingressd):
     with Load(ingressd.http) as load:
         time.sleep(0.3)
