@@ -45,6 +45,7 @@ from ingressd.observe import operational_log
 from ingressd.observe.cluster_metrics import ClusterKind, ClusterState
 from ingressd.observe.metrics import Identity, Metrics, State, WorkerState
 from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
+from ingressd.observe.stalls import LoopWatch
 from ingressd.observe.totals import Totals
 from ingressd.proxy.tls.contexts import webhook_context
 from ingressd.proxy.tls.self_signed import make_self_signed
@@ -138,6 +139,7 @@ class Controller:
                 has_status=lambda key: key in self._pipeline.statuses(),
                 watches=self._watches,
             )
+        self._watch = LoopWatch(time.monotonic, self._loop.call_later)
         self._admin = AdminListener(self)
         self._webhook = Webhook(
             AdmissionListener(self._check, answered=self._metrics.admission.answered, clock=time.monotonic),
@@ -171,6 +173,7 @@ class Controller:
         except* StoppedError as stopped:
             code = next((error.code for error in stopped.exceptions if isinstance(error, StoppedError)), code)
         finally:
+            self._watch.close()
             self._loop.remove_reader(self._channel.fileno())
             if self._snapshot is not None:
                 await self._snapshot.close()
@@ -209,6 +212,7 @@ class Controller:
     def _say_ready(self) -> None:
         if not self._said_ready and self._publisher.ready():
             self._said_ready = True
+            self._watch.forget()
             self._tell(Order(orders.READY))
 
     def _translated(self, view: StoreView) -> None:
@@ -332,6 +336,7 @@ class Controller:
             in_flight=self._publisher.in_flight(),
             duties=self._duties.state() if self._duties is not None else None,
             cluster=_cluster_state(self._cluster) if self._cluster is not None else None,
+            stalls=self._watch.stalls,
         )
 
     def facts(self) -> PageFacts:

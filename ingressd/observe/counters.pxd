@@ -35,6 +35,8 @@ cdef class WorkerCounters:
     cdef public long long log_lines_dropped
     cdef public double loop_lag_s
     cdef public double loop_lag_max_s
+    cdef public double loop_lag_worst_s
+    cdef public long long loop_stalls
     cdef public long long tasks
     cdef object _series
     cdef dict _sent

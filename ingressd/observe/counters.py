@@ -134,6 +134,8 @@ ATTRIBUTES: Final = (
     "log_lines_dropped",
     "loop_lag_s",
     "loop_lag_max_s",
+    "loop_lag_worst_s",
+    "loop_stalls",
     "tasks",
 )
 """The plain numbers of a `WorkerCounters`."""
@@ -145,6 +147,7 @@ PROCESS_GAUGES: Final = frozenset(
         "pool_idle",
         "loop_lag_s",
         "loop_lag_max_s",
+        "loop_lag_worst_s",
         "tasks",
     }
 )
@@ -181,6 +184,8 @@ class WorkerCounters:
         self.log_lines_dropped = 0
         self.loop_lag_s = 0.0
         self.loop_lag_max_s = 0.0
+        self.loop_lag_worst_s = 0.0
+        self.loop_stalls = 0
         self.tasks = 0
         self._series: WeakValueDictionary[Labels, RouteSeries] = WeakValueDictionary()
         self._sent: dict[Labels, dict[tuple[bytes, int], int]] = {}

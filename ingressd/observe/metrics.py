@@ -29,6 +29,7 @@ from ingressd.observe.admission_metrics import AdmissionMetrics
 from ingressd.observe.cluster_metrics import ClusterState, cluster_families
 from ingressd.observe.counters import DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES
 from ingressd.observe.duty_metrics import Duties, duty_families
+from ingressd.observe.stalls import Stalls
 from ingressd.observe.totals import Row, Totals
 
 PREFIX: Final = "nginx_ingress_controller_"
@@ -97,6 +98,8 @@ class State(NamedTuple):
     in_flight: int = 0
     duties: Duties | None = None
     cluster: ClusterState | None = None
+    stalls: Stalls = Stalls()
+    """Of the controller's own loop."""
 
 
 class _Name(NamedTuple):
@@ -331,8 +334,27 @@ class _TreeCollector(Collector):
         for one in _PROCESS_GAUGES:
             yield GaugeMetricFamily(one.name, one.help, value=numbers[one.attribute])
 
+    def _stalls(self, controller: Stalls) -> Iterator[Metric]:
+        """Two label sets each."""
+        workers = Stalls(int(self._process["loop_stalls"]), self._process["loop_lag_worst_s"])
+        count = CounterMetricFamily(
+            "ingressd_loop_stalls",
+            "Times that an event loop was late by 50 ms or more, since the first snapshot was live.",
+            labels=("process",),
+        )
+        worst = GaugeMetricFamily(
+            "ingressd_loop_stall_max_seconds",
+            "How late an event loop was at worst, since the first snapshot was live.",
+            labels=("process",),
+        )
+        for process, stalls in (("controller", controller), ("worker", workers)):
+            count.add_metric((process,), stalls.times)
+            worst.add_metric((process,), stalls.worst_s)
+        yield from (count, worst)
+
     def _controller(self, state: State) -> Iterator[Metric]:
         yield from self._last_reload()
+        yield from self._stalls(state.stalls)
         # One label set each.
         yield GaugeMetricFamily("ingressd_config_version", "The version that was published last.", value=state.version)
         yield GaugeMetricFamily("ingressd_ready", "What /readyz says.", value=int(state.ready))

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.metrics import CertificateExpiry, Identity, Metrics, State, WorkerState
+from ingressd.observe.stalls import Stalls
 from ingressd.observe.totals import Totals
 
 STATE = State(
@@ -78,6 +79,19 @@ def test_a_repeated_report_is_not_counted_twice(metrics, totals):
     for _ in range(3):
         totals.absorb((0, 1), counters.take(everything=True))
     assert value(samples(metrics), "ingressd_requests_total") == 3
+
+
+def test_stalls_of_workers_add_up_and_the_worst_is_the_worst(totals):
+    for index, (times, worst_s) in enumerate(((2, 0.2), (3, 0.1))):
+        counters = WorkerCounters()
+        counters.loop_stalls, counters.loop_lag_worst_s = times, worst_s
+        totals.absorb((index, 1), counters.take())
+    state = STATE._replace(stalls=Stalls(1, 0.07))
+    found = samples(Metrics(totals, lambda: state, Identity(*OURS.values())))
+    assert value(found, "ingressd_loop_stalls_total", process="worker") == 5
+    assert value(found, "ingressd_loop_stall_max_seconds", process="worker") == 0.2
+    assert value(found, "ingressd_loop_stalls_total", process="controller") == 1
+    assert value(found, "ingressd_loop_stall_max_seconds", process="controller") == 0.07
 
 
 def test_buckets_are_cumulative(metrics, totals):

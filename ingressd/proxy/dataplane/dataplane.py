@@ -17,6 +17,7 @@ from ingressd.model.units import Endpoints, Listener, ProcessPolicy
 from ingressd.observe.access_log import AccessLogWriter
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import APPLYING_UNIT, CONNECTIONS, HEARTBEAT_MS, VERSION, SharedTable
+from ingressd.observe.stalls import LoopWatch
 from ingressd.proxy.dataplane.building import Builder
 from ingressd.proxy.dataplane.state import Change, UnitState
 from ingressd.proxy.drain.linger import has_unread
@@ -97,7 +98,7 @@ class Dataplane:
             log=log,
         )
         self._next_second = 0.0
-        self._tick_due = clock() + TICK_S
+        self._watch = LoopWatch(clock, loop.call_later, late=self._note_lag)
         self._tick: asyncio.TimerHandle | None = loop.call_later(TICK_S, self._on_tick)
         self._on_second(clock())
 
@@ -138,6 +139,8 @@ class Dataplane:
             builder.check(change, name)
             await pause.when_due()
         self._commit(delta.version, change, built, refused)
+        if delta.base == 0:
+            self._watch.forget()
         return refused
 
     async def _read(self, delta: Delta, change: Change, pause: _Pauses) -> dict[str, str]:
@@ -302,6 +305,7 @@ class Dataplane:
     def close(self) -> None:
         """Let go of everything: the end of the worker."""
         self._stop_accepting()
+        self._watch.close()
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
@@ -309,18 +313,18 @@ class Dataplane:
         self._worker.access_log.close()
 
     # ------------------------------------------------------------------------------------------------ time
+    def _note_lag(self, lag_s: float) -> None:
+        counters = self._worker.counters
+        counters.loop_lag_s = lag_s
+        counters.loop_lag_max_s = max(counters.loop_lag_max_s, lag_s)
+        counters.loop_stalls, counters.loop_lag_worst_s = self._watch.stalls
+
     def _on_tick(self) -> None:
         worker = self._worker
         now = worker.clock()
-        lag = max(0.0, now - self._tick_due)
-        counters = worker.counters
-        counters.loop_lag_s = lag
-        if lag > counters.loop_lag_max_s:
-            counters.loop_lag_max_s = lag
-        self._tick_due = now + TICK_S
         self._tick = worker.loop.call_later(TICK_S, self._on_tick)
         worker.column[HEARTBEAT_MS] = int(now * 1000)
-        worker.column[CONNECTIONS] = counters.connections
+        worker.column[CONNECTIONS] = worker.counters.connections
         worker.wheel.advance(now)
         if now >= self._next_second:
             self._on_second(now)
