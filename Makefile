@@ -14,7 +14,7 @@ COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip comp
 	--generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kube check format bench bench-quick compiled lock clean
+.PHONY: help run test test-kube check format bench bench-quick bench-control compiled lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ bench: .venv-bench/.installed  ## CPU, latency and memory beside nginx, haproxy,
 
 bench-quick: .venv-bench/.installed  ## half a minute: nginx beside ingressd, the usual small exchange
 	.venv-bench/bin/python -m loadtest.quick --ingressd .venv-bench/bin/ingressd
+
+bench-control: .venv-bench/.installed  ## speed of change among 10,000 Ingresses: five minutes
+	.venv-bench/bin/python -m loadtest.control --ingressd .venv-bench/bin/ingressd
 
 lock:  ## pin every dependency again, with hashes
 	test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install $(PIP_FLAGS) $(UV); }

@@ -67,9 +67,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def die_with_parent() -> None:
+    """In a child before it becomes a program: it gets SIGTERM when we end, however we end."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _pin(cpu: int) -> None:
     os.sched_setaffinity(0, {cpu})
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent()
 
 
 class Running:
