@@ -137,6 +137,7 @@ class Controller:
                 holder=holder,
                 current=self._current,
                 has_status=lambda key: key in self._pipeline.statuses(),
+                ingresses=lambda: self._pipeline.ingress_keys(),
                 watches=self._watches,
             )
         self._watch = LoopWatch(time.monotonic, self._loop.call_later)

@@ -9,7 +9,7 @@ import platform
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ingressd.control.leader.candidate import Candidate, Clocks, Terms
@@ -29,6 +29,8 @@ from ingressd.settings.flags import ProcessFlags
 
 TAKE_BACK_S: Final = 30.0
 """How long our addresses may take to be removed while a drain lasts."""
+MANAGER_LENGTH: Final = 128
+"""What the API server takes for the name of a field manager."""
 HURRY_S: Final = 0.7
 """How long a resignation may go on once we have to end; the supervisor waits 2 s in all."""
 
@@ -38,7 +40,8 @@ log = logging.getLogger("ingressd.duties")
 class ClusterDuties:
     """One replica's. `current` finds an object as the cluster has it, None for one that is not there or from a file.
 
-    `watches` says whether the Services of a namespace are watched. `holder` is added to our name in the Lease.
+    `ingresses` are the keys of all Ingresses. `watches` says whether the Services of a namespace are watched. `holder`
+    is added to our name in the Lease.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class ClusterDuties:
         holder: str,
         current: Callable[[ObjectKey], AnyObject | None],
         has_status: Callable[[ObjectKey], bool],
+        ingresses: Callable[[], Iterable[ObjectKey]],
         watches: Callable[[str], bool],
     ) -> None:
         self._has_status = has_status
+        self._controller = identity.controller_class
         self._flags = ProcessFlags()
         self._told_before = False
         self._resigning: asyncio.Task[None] | None = None
@@ -74,6 +79,8 @@ class ClusterDuties:
             leads=self._candidate.leads,
             clock=clocks.now,
             chance=clocks.chance,
+            manager=identity.controller_class[:MANAGER_LENGTH],
+            everything=ingresses,
             first=lambda key: self._synced([key]),
         )
         self._events = EventWriter(
@@ -92,6 +99,7 @@ class ClusterDuties:
         self._flags = flags = news.flags
         self._candidate.run_for(Terms("" if flags.disable_leader_election else flags.election_id, flags.election_ttl_s))
         self._addresses.follow(flags)
+        self._statuses.manager = (flags.controller_class or self._controller)[:MANAGER_LENGTH]
         self._statuses.interval_s = flags.status_update_interval_s
         self._statuses.served(news.statuses)
         if self._told_before:

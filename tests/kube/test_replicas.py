@@ -82,6 +82,23 @@ def test_a_leader_that_is_gone_without_a_word_is_followed_when_its_lease_is_over
     ingressd.wait_ready()
 
 
+def test_a_new_leader_takes_back_what_changed_hands_while_nobody_looked(
+    api: Api, ingressd: Installation, namespace: str
+) -> None:
+    new_ingress(api, namespace, "ours", host="ours.test")
+    api.wait(lambda: has_address(api, namespace, "ours"), "a status")
+    status = {"status": api.get(INGRESSES, "ours", namespace)["status"]}
+    for name, manager in (("left", ingressd.config["ingressClass"]["controller"]), ("theirs", "kubectl")):
+        new_ingress(api, namespace, name, host=f"{name}.test", ingressClassName="somebody-else")
+        path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}/status"
+        how = {"content_type": "application/merge-patch+json", "fieldManager": manager}
+        api.request("PATCH", path, body=status, **how)
+    api.delete(PODS, api.wait(lambda: holder(api), "a leader"), NAMESPACE)
+    api.wait(lambda: not has_address(api, namespace, "left"), "no address", within_s=TTL_S + 20)
+    ingressd.wait_ready()
+    assert has_address(api, namespace, "theirs") and has_address(api, namespace, "ours")
+
+
 def test_replacing_every_replica_fails_no_request(api: Api, ingressd: Installation, namespace: str) -> None:
     new_ingress(api, namespace, "rolled", host="rolled.test")
     ingressd.wait_everywhere(lambda at: ask(at, host="rolled.test").status == 200, "live")

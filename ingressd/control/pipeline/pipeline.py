@@ -299,6 +299,10 @@ class Pipeline:
         """How many Ingresses there are, whoever's."""
         return self._view.count(Ingress)
 
+    def ingress_keys(self) -> tuple[ObjectKey, ...]:
+        """The keys of all Ingresses."""
+        return self._view.keys(Ingress)
+
     def statuses(self) -> dict[ObjectKey, Any]:
         """The status of each of our objects, as far as every worker serves what it speaks of."""
         return self._statuses

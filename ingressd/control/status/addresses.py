@@ -27,6 +27,8 @@ class Write(NamedTuple):
     removes: bool = False
     first: bool = False
     """The object had no address before."""
+    unproven: bool = False
+    """It may be that we did not give them: to be asked before."""
 
 
 class _Written(NamedTuple):
@@ -41,13 +43,14 @@ class AddressBook:
     """The addresses that each object of ours should have. `current` finds an Ingress as the cluster has it, if it does.
 
     State is keyed by object: that of `_ours` goes when the object is no longer ours, that of `_left` when our addresses
-    are gone from it, and both when there is no such object.
+    are gone from it, and both when there is no such object. `_unproven` are some of `_left`.
     """
 
     def __init__(self, current: Callable[[ObjectKey], Ingress | None]) -> None:
         self._current = current
         self._ours: dict[ObjectKey, Entries] = {}
         self._left: dict[ObjectKey, Entries] = {}
+        self._unproven: set[ObjectKey] = set()
         self._written: dict[ObjectKey, _Written] = {}
         self._known = False
         self._last: tuple[Any, Entries | None] = ({}, None)
@@ -66,7 +69,31 @@ class AddressBook:
             self._known = entries is not None
             # When nobody knows the addresses any more, what we gave the object is still ours to take back.
             self._ours[key] = self._ours.get(key, ()) if entries is None else entries
-            self._left.pop(key, None)
+            self.disown(key)
+
+    def strays(self, keys: list[ObjectKey]) -> Iterator[list[ObjectKey]]:
+        """Those of the keys that are not ours and have one of our addresses, a part at a time: perhaps we gave it, and
+        they changed hands while we did not look."""
+        known = self._last[1] or ()
+        for start in range(0, len(keys), SLICE):
+            found = []
+            for key in keys[start : start + SLICE]:
+                ingress = None if key in self._ours or key in self._left else self._current(key)
+                entries = ingress.status.load_balancer.ingress if ingress is not None else ()
+                if any(one in known for one in entries):
+                    self._left[key] = entries
+                    self._unproven.add(key)
+                    found.append(key)
+            yield found
+
+    def disown(self, key: ObjectKey) -> None:
+        """Nothing is to be taken from an object."""
+        self._left.pop(key, None)
+        self._unproven.discard(key)
+
+    def knows(self) -> bool:
+        """Whether anybody knows our addresses."""
+        return self._known
 
     def differing(self, keys: Iterable[ObjectKey]) -> list[ObjectKey]:
         """Those of the keys that have to be written. A look at each object: a few µs."""
@@ -81,7 +108,7 @@ class AddressBook:
         """What has to be written to an object now, None for nothing."""
         found = self._current(key)
         if found is None:
-            self._left.pop(key, None)
+            self.disown(key)
             self._written.pop(key, None)
             return None
         version, entries = found.metadata.resource_version, found.status.load_balancer.ingress
@@ -101,9 +128,9 @@ class AddressBook:
             return None
         wanted = tuple(one for one in entries if one not in former)
         if wanted == entries:
-            del self._left[key]
+            self.disown(key)
             return None
-        return Write(version, wanted, removes=True)
+        return Write(version, wanted, removes=True, unproven=key in self._unproven)
 
     def wrote(self, key: ObjectKey, write: Write, version: str) -> None:
         """An object was written, and has a new version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -16,12 +16,12 @@ from ingressd.control.objects.kubernetes import Ingress, Metadata
 from ingressd.control.sources.cluster.api import ApiError
 from ingressd.control.status.addresses import SLICE, AddressBook, Write, body_of
 from ingressd.control.status.complaints import Complaints
+from ingressd.control.status.proof import proven_version
 from ingressd.control.status.queue import WriteQueue
 
 TIMEOUT_S: Final = 10.0
 CLEARING_PER_S: Final = 200.0
 """How fast statuses are taken back at the end, when time is short."""
-FIELD_MANAGER: Final = "ingressd"
 
 log = logging.getLogger("ingressd.status")
 
@@ -47,7 +47,8 @@ class _Answered(msgspec.Struct):
 
 
 class StatusWriter:
-    """`leads` is asked before every write. `first` hears of an object that was given its first address.
+    """`leads` is asked before every write. `first` hears of an object that was given its first address. `everything`
+    are the keys of all Ingresses, whoever's. Writes carry `manager`, by which they are known again.
 
     `results` counts writes by what became of them: written, removed, conflict, failed.
     """
@@ -60,6 +61,8 @@ class StatusWriter:
         leads: Callable[[], bool],
         clock: Callable[[], float],
         chance: Callable[[], float],
+        manager: str,
+        everything: Callable[[], Iterable[ObjectKey]] = tuple,
         first: Callable[[ObjectKey], None] = lambda _: None,
     ) -> None:
         self._api = api
@@ -68,6 +71,9 @@ class StatusWriter:
         self._leads = leads
         self._clock = clock
         self._first = first
+        self._everything = everything
+        self._searched = False
+        self.manager = manager
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._idle = asyncio.Event()
@@ -91,6 +97,7 @@ class StatusWriter:
     def leading(self, leads: bool) -> None:
         """We begin to lead, or end."""
         if leads:
+            self._searched = False
             self._look.set()
         else:
             self._queue.clear()
@@ -146,11 +153,18 @@ class StatusWriter:
                 if self._leads():
                     self._add(keys)
                 await asyncio.sleep(0)
+            if self._leads() and self._book.knows() and not self._searched:
+                self._searched = True
+                for keys in self._book.strays(list(self._everything())):
+                    self._add(keys)
+                    await asyncio.sleep(0)
 
     # ------------------------------------------------------------------ one write
     async def _write(self, key: ObjectKey) -> None:
         try:
             write = self._book.write(key)
+            if write is not None and write.unproven:
+                write = await self._proven(key)
             if write is not None and self._leads():
                 await self._send(key, write)
             self._queue.done(key)
@@ -160,12 +174,30 @@ class StatusWriter:
             # Cancelled: nobody runs that could take it again.
             self._wake.set()
 
+    async def _proven(self, key: ObjectKey) -> Write | None:
+        """The write, if what it removes is what we wrote, and onto no other version than that which says so."""
+        # A list of one: we have no right to get an Ingress, and need none.
+        body = await self._api.request(
+            "GET",
+            f"/apis/networking.k8s.io/v1/namespaces/{quote(key.namespace, safe='')}/ingresses",
+            query={"fieldSelector": f"metadata.name={key.name}"},
+            timeout_s=TIMEOUT_S,
+        )
+        version = proven_version(body, self.manager)
+        write = self._book.write(key)  # Meanwhile the object may have become ours.
+        if write is None or not write.unproven:
+            return write
+        if version:
+            return write._replace(version=version, entries=())
+        self._book.disown(key)
+        return None
+
     async def _send(self, key: ObjectKey, write: Write) -> None:
         namespace, name = quote(key.namespace, safe=""), quote(key.name, safe="")
         answer = await self._api.request(
             "PATCH",
             f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}/status",
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": self.manager},
             body=body_of(write),
             content_type="application/merge-patch+json",
             timeout_s=TIMEOUT_S,

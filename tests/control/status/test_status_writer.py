@@ -23,6 +23,8 @@ from ingressd.control.status.queue import IN_FLIGHT
 from ingressd.control.status.writer import StatusWriter
 
 STATUS = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+MANAGER = "ingressd.dev/ingress-controller"
+LIST = "/apis/networking.k8s.io/v1/namespaces/default/ingresses"
 OURS = (LoadBalancerIngress(ip="192.0.2.1"),)
 
 
@@ -39,6 +41,8 @@ class Api:
         self.version = 0
         self.failures = []
         self.requests = []
+        self.asked = []
+        self.owners = {}
         self.at_once = self.most_at_once = 0
         self.lag_s = 0.01
 
@@ -52,9 +56,11 @@ class Api:
         self.objects[at] = Ingress(metadata, status=AddressStatus(LoadBalancerStatus(entries)))
 
     async def request(self, method, path, *, query=None, body=None, content_type="application/json", timeout_s=30.0):
+        if method == "GET":
+            return self._list(path, **query)
         assert (method, content_type) == ("PATCH", "application/merge-patch+json")
-        assert query == {"fieldManager": "ingressd"}
-        prefix = "/apis/networking.k8s.io/v1/namespaces/default/ingresses/"
+        assert query == {"fieldManager": MANAGER}
+        prefix = f"{LIST}/"
         assert path.startswith(prefix) and path.endswith("/status")
         at = ObjectKey("Ingress", "default", path.removeprefix(prefix).removesuffix("/status"))
         self.requests.append((at.name, asyncio.get_running_loop().time()))
@@ -67,6 +73,20 @@ class Api:
             return self._patch(at, msgspec.json.decode(body))
         finally:
             self.at_once -= 1
+
+    def _list(self, path, fieldSelector):  # noqa: N803
+        """As a real API server answers: the list says who set the addresses last."""
+        assert path == LIST
+        at = ObjectKey("Ingress", "default", fieldSelector.removeprefix("metadata.name="))
+        self.asked.append(at.name)
+        fields = {"f:status": {"f:loadBalancer": {"f:ingress": {}}}}
+        owners = [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}]
+        owners.append(
+            {"manager": self.owners.get(at), "operation": "Update", "subresource": "status", "fieldsV1": fields}
+        )
+        found = self.objects.get(at)
+        metadata = found and {"resourceVersion": found.metadata.resource_version, "managedFields": owners}
+        return msgspec.json.encode({"items": [{"metadata": metadata}] if found else None})
 
     def _patch(self, at, patch):
         present = self.objects.get(at)
@@ -96,6 +116,8 @@ class Stage:
             leads=lambda: self.leads,
             clock=loop.time,
             chance=lambda: 0.0,
+            manager=MANAGER,
+            everything=lambda: list(self.api.seen),
             first=self.first.append,
         )
 
@@ -302,3 +324,79 @@ async def test_the_end_does_not_wait_for_a_server_that_is_away(stage):
     began_s = asyncio.get_running_loop().time()
     await stage.writer.take_back(within_s=10)
     assert asyncio.get_running_loop().time() - began_s < 10.5
+
+
+OTHER = LoadBalancerIngress(ip="198.51.100.7")
+
+
+@scenario
+async def test_what_we_gave_before_a_restart_is_taken_from_what_is_not_ours_any_more(stage):
+    """Who wrote it is proven by the API server; an address alone proves nothing."""
+    for number, owner in ((1, MANAGER), (2, "another-controller"), (3, None), (4, MANAGER)):
+        stage.api.put(number, OURS)
+        stage.api.owners[key(number)] = owner
+    stage.api.put(5, (OTHER,))
+    stage.api.owners[key(5)] = MANAGER
+    stage.writer.served({key(4): STATUS})
+    stage.lead(True)
+    await stage.until(lambda: stage.api.addresses(1) == ())
+    await asyncio.sleep(200)
+    assert [stage.api.addresses(number) for number in (2, 3, 4, 5)] == [OURS, OURS, OURS, (OTHER,)]
+    assert sorted(stage.api.asked) == ["i1", "i2", "i3"], "once each, and nobody without an address of ours"
+    assert stage.writer.results == {"written": 0, "removed": 1, "conflict": 0, "failed": 0}
+
+
+@scenario
+async def test_nothing_is_taken_by_who_does_not_lead_or_knows_no_address(stage):
+    stage.api.put(1, OURS)
+    stage.api.owners[key(1)] = MANAGER
+    stage.writer.served({key(2): {}})
+    stage.lead(True)
+    await asyncio.sleep(200)
+    stage.lead(False)
+    stage.writer.served({key(2): STATUS})
+    await asyncio.sleep(200)
+    assert (stage.api.asked, stage.api.addresses(1)) == ([], OURS)
+    stage.lead(True)
+    await stage.until(lambda: stage.api.addresses(1) == ())
+
+
+@scenario
+async def test_an_object_that_becomes_ours_while_it_is_asked_about_keeps_its_address(stage):
+    stage.api.put(1, OURS)
+    stage.api.put(2, OURS)
+    stage.api.owners[key(1)] = MANAGER
+    asked = stage.api._list
+
+    def given(path, **query):
+        stage.writer.served({key(1): STATUS})
+        return asked(path, **query)
+
+    stage.api._list = given
+    stage.writer.served({key(2): STATUS})
+    stage.lead(True)
+    await stage.until(lambda: stage.api.asked)
+    await asyncio.sleep(1)
+    assert (stage.api.addresses(1), stage.writer.results["removed"]) == (OURS, 0)
+
+
+@scenario
+async def test_a_version_that_came_after_the_proof_is_not_touched(stage):
+    stage.api.put(1, OURS)
+    stage.api.put(2, OURS)
+    stage.api.owners[key(1)] = MANAGER
+    asked = stage.api._list
+
+    def overtaken(path, **query):
+        answer = asked(path, **query)
+        stage.api.put(1, (OTHER, *OURS))
+        stage.api.owners[key(1)] = "another-controller"
+        return answer
+
+    stage.api._list = overtaken
+    stage.writer.served({key(2): STATUS})
+    stage.lead(True)
+    await stage.until(lambda: len(stage.api.asked) == 2)
+    await asyncio.sleep(200)
+    assert stage.api.addresses(1) == (OTHER, *OURS)
+    assert stage.writer.results["removed"] == 0
