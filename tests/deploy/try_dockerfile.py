@@ -36,6 +36,7 @@ PACKAGES = ("ca-certificates", "python3", "python3-dev", "python3-venv", "python
 NETWORK = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_")
 """Variables with which this machine reaches its package index; RUN gets them, the image does not."""
 CERTIFICATES = Path("/etc/ssl/certs")
+SNAPSHOT, ACCOUNT = "run/ingressd", "run/secrets/kubernetes.io/serviceaccount"
 PRIVILEGES = ["--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--clear-groups"]
 
 
@@ -174,18 +175,21 @@ class Container:
         self.user, _, self.group = user.text.partition(":")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def command(self, *command: str) -> list[str]:
+    def command(self, *command: str, environment: dict[str, str] | None = None) -> list[str]:
         """A command line that runs a command in the container."""
+        added = [f"{name}={value}" for name, value in (environment or {}).items()]
         identity = [f"--reuid={self.user}", f"--regid={self.group or self.user}", *PRIVILEGES]
-        return ["chroot", str(self.root), "setpriv", *identity, "env", "-i", *self._environment, *command]
+        return ["chroot", str(self.root), "setpriv", *identity, "env", "-i", *self._environment, *added, *command]
 
-    def start(self) -> None:
-        """Entry point and command, as process 1."""
+    def start(self, environment: dict[str, str]) -> None:
+        """Entry point and command, as process 1, with further variables."""
         entry, command = self.stage.last("ENTRYPOINT"), self.stage.last("CMD")
         whole = [*(entry.arguments() if entry else ()), *(command.arguments() if command else ())]
         setup = f'mount -t proc proc "{self.root}/proc"; exec "$@"'
         isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", setup, "sh"]
-        self.process = subprocess.Popen([*isolated, *self.command(*whole)], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [*isolated, *self.command(*whole, environment=environment)], stdin=subprocess.DEVNULL
+        )
 
     def first(self) -> int:
         """The process id, from here, of its process 1."""
@@ -201,40 +205,71 @@ class Container:
         return subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=10).returncode == 0
 
 
+def arrange(root: Path) -> None:
+    """Mount around a root what a container runtime does, then make the root itself read-only."""
+    for place in (SNAPSHOT, ACCOUNT):
+        (root / place).mkdir(parents=True)
+    devices = root / "dev"
+    _do("mount", "--bind", str(root), str(root))
+    _do("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices))
+    for name in ("null", "zero", "random", "urandom"):
+        (devices / name).touch()
+        _do("mount", "--bind", f"/dev/{name}", str(devices / name))
+    _do("mount", "-o", "remount,bind,ro", str(root))
+    _do("mount", "-t", "proc", "proc", "/proc")
+    _do("ip", "link", "set", "lo", "up")
+
+
+def _do(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
 def inside(root: Path) -> None:
     """The rest of the report, in mount, process and network namespaces that end with this process."""
     (stage,) = parse((ROOT / "Dockerfile").read_text())[-1:]
-    devices = root / "dev"
-    commands = [
-        ["mount", "--bind", str(root), str(root)],
-        ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices)],
-        ["ip", "link", "set", "lo", "up"],
-    ]
-    for command in commands:
-        subprocess.run(command, check=True)
-    for name in ("null", "zero", "random", "urandom"):
-        (devices / name).touch()
-        subprocess.run(["mount", "--bind", f"/dev/{name}", str(devices / name)], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(root)], check=True)
-    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
+    arrange(root)
     container = Container(root, stage)
     version = subprocess.run(container.command("ingressd", "version"), check=True, capture_output=True, text=True)
     expect("compiled" in version.stdout, "the build is compiled", version.stdout)
     written = subprocess.run(container.command("touch", "/x"), check=False, capture_output=True, text=True)
     expect("Read-only file system" in written.stderr, "the root is read-only", written.stderr)
     expect(not container.healthy(), "HEALTHCHECK fails while nothing runs")
-    began_s = time.monotonic()
-    container.start()
-    try:
-        look(container, began_s)
-    finally:
-        assert container.process is not None
-        container.process.kill()
-        container.process.wait()
+    for check in (look, look_in_a_cluster):
+        try:
+            check(container)
+        finally:
+            if container.process is not None:
+                container.process.kill()
+                container.process.wait()
 
 
-def look(container: Container, began_s: float) -> None:
+def look_in_a_cluster(container: Container) -> None:
+    """With the mounts and variables of deploy/base, and an API server that is away: alive, and never ready early."""
+    say("with the ConfigMap of deploy/base and no API server:")
+    config, account, snapshot = (container.root / place for place in ("etc/ingressd", ACCOUNT, SNAPSHOT))
+    _do("mount", "--bind", "-o", "ro", str(ROOT / "deploy/base"), str(config))
+    owned = f"uid={container.user},gid={container.group}"
+    _do("mount", "-t", "tmpfs", "-o", f"{owned},mode=500", "tmpfs", str(account))
+    _do("mount", "-t", "tmpfs", "-o", f"{owned},mode=2777,size=64m", "tmpfs", str(snapshot))
+    (account / "token").write_text("none")
+    shutil.copy(container.root / "etc/ssl/certs/ca-certificates.crt", account / "ca.crt")
+    where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
+    container.start({**where, "POD_NAME": "tried", "POD_NAMESPACE": "ingressd", "INGRESSD_ZONE": ""})
+    wait(lambda: answer(10254, "/healthz") == 200, "/healthz is 200", within_s=30)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        status = answer(10254, "/readyz")
+        if status != 503:
+            raise BrokenError(f"/readyz answers {status} without ever having read the cluster")
+        time.sleep(0.1)
+    say("ok   /readyz stays 503")
+    expect(container.healthy(), "HEALTHCHECK succeeds")
+
+
+def look(container: Container) -> None:
     """What a started container must do."""
+    began_s = time.monotonic()
+    container.start({})
     assert container.process is not None
     wait(lambda: answer(10254, "/readyz") == 200, "/readyz is 200", within_s=30)
     say(f"     {time.monotonic() - began_s:.1f} s after the start")
