@@ -212,6 +212,10 @@ ROWS: dict[str, list[Graph | Number]] = {
     "Processes": [
         Graph("Event loops late by", {"{{pod}}": most("ingressd_loop_lag_max_seconds", by="pod")}, "s"),
         Graph(
+            "Stalls of 50 ms or more",
+            {"{{pod}} {{process}}": f"sum by (pod, process) (increase(ingressd_loop_stalls_total{{{OURS}}}[{RATE}]))"},
+        ),
+        Graph(
             "Workers started", {"{{pod}}": f"sum by (pod) (increase(ingressd_worker_starts_total{{{OURS}}}[{RATE}]))"}
         ),
         Graph(
