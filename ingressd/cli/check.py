@@ -54,8 +54,8 @@ def check(
 ) -> int:
     """Check the configuration file `config`, or the manifests at `paths`, or both, each on its own.
 
-    Prints one line a problem and a summary. The exit code: 2 if there is an error, 1 if there are warnings and
-    `strict`, else 0.
+    Prints one line a problem, one a reference to what only the cluster knows (a note), and a summary. The exit code: 2
+    if there is an error, 1 if there are warnings and `strict`, else 0.
     """
     results: list[Offline] = []
     if config is not None:
@@ -65,6 +65,10 @@ def check(
     problems = [problem for result in results for problem in result.problems]
     for problem in problems:
         print(problem, file=out)
+    for problem in (problem for result in results for problem in result.unchecked):
+        where = f"{problem.file}:{problem.line}: " if problem.file else ""
+        field = f" {problem.field}" if problem.field else ""
+        print(f"{where}note: {problem.origin}{field}: only the cluster knows what this refers to", file=out)
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     objects = sum(result.objects for result in results)

@@ -96,6 +96,7 @@ def explain_url(
     """
     problems: Sequence[Problem] = ()
     unresolved: Mapping[str, list[str]] = {}
+    in_cluster = False
     units: Mapping[str, Unit]
     try:
         if admin is not None:
@@ -105,6 +106,7 @@ def explain_url(
             if offline.config is None:
                 raise ExplainError("\n".join(["the configuration file is refused", *map(str, offline.problems)]))
             units, problems, unresolved = offline.translation.units, offline.problems, offline.unresolved
+            in_cluster = offline.config.kubernetes is not None
         else:
             raise ExplainError("say --config FILE or --admin ADDR")
         request = read_request(url, method=method, headers=headers, process=_process(units))
@@ -113,6 +115,11 @@ def explain_url(
         return FAILED
     for line in explain(request, units, problems=problems, unresolved=unresolved):
         print(line, file=out)
+    if in_cluster:
+        print(
+            "note        by the files alone: what is in the cluster only --admin ADDR of a running instance knows",
+            file=out,
+        )
     return EXPLAINED
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
-from ingressd.control.objects.event import Position, key_of_origin
-from ingressd.control.objects.static import StaticUpstream
+from ingressd.control.admission.webhook import invalid_pair
+from ingressd.control.objects.event import ObjectEvent, Position, key_of_origin
+from ingressd.control.objects.static import StaticAdmission, StaticUpstream
 from ingressd.control.sources.batch import SourceBatch
 from ingressd.control.sources.local import locate, read_config, read_manifests
 from ingressd.control.store.store import Store
@@ -17,18 +18,26 @@ from ingressd.control.translate.translation import Translation
 from ingressd.control.translate.translator import Translator
 from ingressd.model.problem import Problem
 from ingressd.model.units import Certificate
+from ingressd.proxy.tls.contexts import webhook_context
 from ingressd.settings.config import Config
+
+_NOT_FOUND: Final = frozenset(
+    {"CertificateNotFound", "ConfigMapNotFound", "IngressClassNotFound", "ParametersNotFound", "ServiceNotFound"}
+)
+"""Reasons that say nothing where the cluster may know the object that the files do not have."""
 
 
 class Offline(NamedTuple):
     """`config` None: the configuration file is refused as a whole, and the problems say why.
 
+    `unchecked` are references to objects that only the cluster knows, when there is one: nothing is wrong with them.
     `unresolved` are the endpoints of static upstreams that are names, as "name:port", by the upstream's unit name.
     """
 
     config: Config | None
     translation: Translation
     problems: tuple[Problem, ...]
+    unchecked: tuple[Problem, ...]
     objects: int
     unresolved: dict[str, list[str]]
 
@@ -48,15 +57,32 @@ def _translate(batch: SourceBatch, config_path: str, *, now_s: float) -> Offline
     store.apply(batch.events)
     translation = Translator().translate(store.snapshot(), None)
     certificates = [unit for unit in translation.units.values() if isinstance(unit, Certificate)]
-    found = [*translation.problems, *expired(certificates, now_s)]
-    located = [_locate(problem, store, config_path) for problem in found]
-    problems = tuple(sorted({*batch.problems, *located}, key=_by_place))
+    found = [*translation.problems, *expired(certificates, now_s), *_invalid_pairs(batch.events)]
+    located = {*batch.problems, *(_locate(problem, store, config_path) for problem in found)}
+    in_cluster = batch.config is not None and batch.config.kubernetes is not None
+    unchecked = {problem for problem in located if in_cluster and problem.reason in _NOT_FOUND}
     unresolved = {
         f"/{event.object.name}": [f"{one.host}:{one.port}" for one in event.object.endpoints if one.addresses is None]
         for event in batch.events
         if isinstance(event.object, StaticUpstream)
     }
-    return Offline(batch.config, translation, problems, len(batch.events), unresolved)
+    return Offline(
+        batch.config,
+        translation,
+        problems=tuple(sorted(located - unchecked, key=_by_place)),
+        unchecked=tuple(sorted(unchecked, key=_by_place)),
+        objects=len(batch.events),
+        unresolved=unresolved,
+    )
+
+
+def _invalid_pairs(events: Iterable[ObjectEvent]) -> Iterator[Problem]:
+    for event in events:
+        if isinstance(event.object, StaticAdmission):
+            try:
+                webhook_context(event.object.cert_pem, event.object.key_pem)
+            except ValueError as error:
+                yield invalid_pair(str(error))
 
 
 def _locate(problem: Problem, store: Store, config_path: str) -> Problem:

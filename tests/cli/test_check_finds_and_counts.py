@@ -3,6 +3,8 @@
 import io
 from pathlib import Path
 
+from stage.certificates import selfsigned
+
 from ingressd.cli.check import check
 
 CLASS = """\
@@ -100,3 +102,72 @@ def test_an_expired_certificate_is_an_error_by_the_clock_of_the_caller(tmp_path:
     code, text = run(tmp_path / "c.yaml", now_s=1.7e9)
     assert code == 2
     assert "expired.example has expired" in text
+
+
+IN_CLUSTER = """\
+kubernetes: {inCluster: true}
+listeners: [{name: http, address: "127.0.0.1:8080", protocol: HTTP}]
+settingsConfigMap: ingressd/settings
+flags:
+  publish-service: ingressd/ingressd
+  default-backend-service: ingressd/fallback
+  default-ssl-certificate: ingressd/certificate
+manifests: [o.yaml]
+"""
+REFERENCES = """\
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: ingressd}
+spec:
+  controller: ingressd.dev/ingress-controller
+  parameters: {kind: ConfigMap, scope: Namespace, namespace: ingressd, name: internal}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  ingressClassName: ingressd
+  tls: [{hosts: [foo.example], secretName: web}]
+  rules:
+  - host: foo.example
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}
+"""
+
+
+def test_what_only_the_cluster_knows_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(IN_CLUSTER)
+    (tmp_path / "o.yaml").write_text(REFERENCES)
+    code, text = run(tmp_path / "c.yaml", strict=True)
+    assert code == 0, text
+    assert text.endswith("0 errors, 0 warnings\n")
+    notes = [line for line in text.splitlines() if ": note: " in line or line.startswith("note: ")]
+    assert len(notes) == 7 == text.count("\n") - 1, text
+    assert f"{tmp_path}/o.yaml:16: note: Ingress default/web spec.rules[0].http.paths[0].backend.service: " in text
+    (tmp_path / "c.yaml").write_text(IN_CLUSTER.replace("kubernetes: {inCluster: true}\n", ""))
+    code, text = run(tmp_path / "c.yaml")
+    assert code == 2
+    assert "note: " not in text
+    assert text.endswith("5 errors, 2 warnings\n"), "without a cluster nobody else knows them"
+
+
+def test_what_is_wrong_in_the_files_is_an_error_beside_a_cluster_too(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("kubernetes: {inCluster: true}\nmanifests: [o.yaml]\n")
+    (tmp_path / "o.yaml").write_text((CLASS + INGRESS % "/").replace("port: 80}", "port: 81}"))
+    code, text = run(tmp_path / "c.yaml")
+    assert code == 2
+    assert "[ServicePortNotFound]" in text
+
+
+def test_a_certificate_of_the_webhook_that_does_not_fit_its_key(tmp_path: Path) -> None:
+    for name in ("a.example", "b.example"):
+        pair = selfsigned(name)
+        (tmp_path / f"{name}.crt").write_bytes(pair.cert)
+        (tmp_path / f"{name}.key").write_bytes(pair.key)
+    config = "admission: {address: '127.0.0.1:9443', certFile: a.example.crt, keyFile: %s.example.key}\n"
+    (tmp_path / "c.yaml").write_text(config % "b")
+    code, text = run(tmp_path / "c.yaml")
+    assert code == 2
+    assert f"{tmp_path}/c.yaml:1: error: Config admission (admission) certFile: " in text
+    assert "the webhook does not answer [InvalidCertificate]" in text
+    (tmp_path / "c.yaml").write_text(config % "a")
+    assert run(tmp_path / "c.yaml")[0] == 0

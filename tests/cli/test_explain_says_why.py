@@ -113,3 +113,9 @@ def test_units_survive_the_way_over_the_admin_listener_and_answer_alike(config: 
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_objects_of_the_cluster_are_said_to_be_unknown(config: Path) -> None:
+    assert "note " not in ask("shop.example.com/", config=config)
+    config.write_text(config.read_text() + "kubernetes: {inCluster: true}\n")
+    assert ask("shop.example.com/", config=config).splitlines()[-1].startswith("note        by the files alone")

@@ -21,6 +21,11 @@ _ORIGIN = Origin("Config", "", "admission", "admission")
 _NOWHERE = ("", 0)
 
 
+def invalid_pair(fault: str, *, kept: str = "the webhook does not answer") -> Problem:
+    """Certificate and key that a `contexts` refuses, and what happens instead."""
+    return Problem("error", _ORIGIN, "InvalidCertificate", "certFile", f"{fault}: {kept}")
+
+
 class Webhook:
     """Follows the configuration: asks the supervisor for the socket, and gives the listener socket and certificate.
 
@@ -121,9 +126,10 @@ class Webhook:
     def _report(self) -> None:
         problems = []
         if self._fault:
-            kept = "the webhook does not answer" if self._context is None else "the last good pair serves on"
-            message = f"{self._fault}: {kept}"
-            problems.append(Problem("error", _ORIGIN, "InvalidCertificate", "certFile", message))
+            without = self._context is None
+            problems.append(
+                invalid_pair(self._fault) if without else invalid_pair(self._fault, kept="the last good pair serves on")
+            )
         if self._unbound:
             problems.append(Problem("error", _ORIGIN, "NotBound", "address", self._unbound))
         self._say(problems)

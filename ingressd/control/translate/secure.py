@@ -73,4 +73,4 @@ class CertificateUnits:
             return ()
         message = f"{result.fault}: names that no certificate covers get a self-signed one"
         origin = Origin("Config", "", "flags")
-        return (Problem("error", origin, "CertificateNotUsable", "default-ssl-certificate", message),)
+        return (Problem("error", origin, result.reason, "default-ssl-certificate", message),)

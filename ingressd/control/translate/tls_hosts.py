@@ -24,6 +24,11 @@ class CertificateResult(NamedTuple):
     problems: tuple[Problem, ...] = ()
     accepted: ObjectKey | None = None
 
+    @property
+    def reason(self) -> str:
+        """Why there is no `unit`, in one word: its object is not there, or says something wrong."""
+        return "CertificateNotUsable" if self.problems else "CertificateNotFound"
+
 
 def certificate_key(name: str) -> ObjectKey:
     """The object behind a certificate unit's name: a Secret, or for "/NAME" an entry of `tls`."""
@@ -103,7 +108,7 @@ def _choose(
             continue
         if result.unit is None:
             message = f"{result.fault}: the default certificate is served"
-            problems.append(Problem("error", whole(wish.origin), "CertificateNotUsable", wish.field, message))
+            problems.append(Problem("error", whole(wish.origin), result.reason, wish.field, message))
         else:
             names = ", ".join(result.unit.names) or "no name"
             message = f"the certificate is for {names} and not for host {host}: the default certificate is served"

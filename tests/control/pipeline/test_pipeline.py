@@ -155,7 +155,7 @@ def test_what_is_listed_is_translated_to_learn_what_is_wanted_and_nothing_is_sai
     assert stage.version == 1
     units = stage.pipeline.publisher.fleet.units
     assert {"host/a.test", "host/b.test", "host/c.test"} <= units.keys()
-    assert "CertificateNotUsable" in [problem.reason for problem in stage.pipeline.board.all()]
+    assert "CertificateNotFound" in [problem.reason for problem in stage.pipeline.board.all()]
 
 
 def test_a_cluster_whose_objects_want_nothing_is_complete_when_it_is_listed(table):
