@@ -68,7 +68,7 @@ class Supervisor:
         self._admin: Bound | None = None
         self._admission = LentSocket({} if estate is None else estate.take(estates.ADMISSION))
         self._configured = False
-        self._ready = False  # Every worker serves. An heir's workers accept from then on, not before.
+        self._ready = False  # Every worker serves. As an heir we accept from then on, not before.
         self._served = False  # From the first list of listeners on; only then may all of them fail.
         self._controller_failures = 0
         self._bind_again_at_s = 0.0
@@ -362,8 +362,8 @@ class Supervisor:
     def _hand_over(self) -> None:
         if self._parent is not None:
             log.error("SIGUSR2: only process %d, which started this one, hands over; nothing was done", os.getppid())
-        elif self._stopping or not self._ready:
-            log.warning("SIGUSR2: this one %s; nothing was done", "ends" if self._stopping else "is not ready itself")
+        elif self._stopping or not self._served:
+            log.warning("SIGUSR2: this one %s; nothing was done", "ends" if self._stopping else "has only begun")
         else:
             self._succession.begin(time.monotonic())
 
