@@ -24,7 +24,7 @@ _COMMANDS: Final = {
 _RUN_ABOUT: Final = """Run the proxy until SIGTERM.
 
 SIGTERM drains and ends, a second one ends at once. SIGHUP reads the configuration again (it is watched anyway), SIGUSR1
-reopens log files."""
+reopens log files, SIGUSR2 hands over to what is installed now without dropping a connection."""
 _EPILOG: Final = "Every flag has a variable INGRESSD_FLAG (dashes become underscores); flag > variable > file."
 
 
