@@ -1,9 +1,11 @@
 """Build the real Kubernetes that tests/kube runs, once, from Go modules, and find what was built.
 
     python tests/kube/build.py [kubernetes] [helm] [kustomize] [etcd]
+    python tests/kube/build.py --possible
 
-Without an argument everything is built. Prints one path a line. Standard library only, so that it runs before any
-virtual environment exists. The first build takes about six minutes on two cores; afterwards it returns at once.
+Without an argument everything is built. Prints one path a line. `--possible` builds nothing, and fails, saying why,
+where there is no Go that could. Standard library only, so that it runs before any virtual environment exists. The first
+build takes about six minutes on two cores; afterwards it returns at once.
 
 What is built is pinned, transitive dependencies and their hashes too, by the `go.mod` and `go.sum` in
 `binaries/<module>/`. Results live in `$INGRESSD_KUBE_CACHE`, by default `${XDG_CACHE_HOME:-~/.cache}/ingressd-kube`,
@@ -176,6 +178,14 @@ def _locked(name: str) -> Iterator[None]:
 def main(arguments: list[str]) -> int:
     """Build what is asked for; 1 when this machine cannot."""
     known = [*PACKAGES, "etcd"]
+    if arguments == ["--possible"]:
+        try:
+            if not all(built(module) for module in PACKAGES):
+                _go()
+        except CannotBuildError as error:
+            print(f"tests/kube: {error}", file=sys.stderr)
+            return 1
+        return 0
     unknown = set(arguments) - set(known)
     if unknown:
         print(f"{sorted(unknown)} is none of {known}", file=sys.stderr)
