@@ -13,6 +13,8 @@ I7 the outcome does not depend on how the network cuts what the client sends: ea
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -36,24 +38,32 @@ GROWTH_KIB = 16 * 1024
 
 def requests_sent(data: bytes) -> int:
     """How many requests a strict reader finds in a client's bytes, unfinished bodies included."""
+    count, rest = 0, data
+    while rest is not None:
+        found, rest = _first_request(rest)
+        count += found
+    reading = read_requests(data)
+    return max(count, 0 if reading.faults else len(reading.requests))
+
+
+def _first_request(data: bytes) -> tuple[int, bytes | None]:
+    """Whether h11 finds a request, and what follows it; None when nothing after it is a request any more."""
     server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 21)
     # h11 takes no empty line before a request, and RFC 9112 section 2.2 asks servers to.
     server.receive_data(data.lstrip(b"\r\n"))
-    count = 0
+    found = 0
     try:
-        while True:
-            event = server.next_event()
+        while (event := server.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
             if isinstance(event, h11.Request):
-                count += 1
+                found = 1
             elif isinstance(event, h11.EndOfMessage):
-                server.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
-                server.send(h11.EndOfMessage())
-                server.start_next_cycle()
-            elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
+                goes_on = server.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)
+                return 1, server.trailing_data[0] if goes_on else None
+            elif isinstance(event, h11.ConnectionClosed):
                 break
-    except (h11.RemoteProtocolError, h11.LocalProtocolError):
+    except h11.RemoteProtocolError:
         pass
-    return max(count, len(read_requests(data).requests))
+    return found, None
 
 
 def broken(seen: Observed, *, scripted: bool, upgrades: bool) -> Iterator[str]:
@@ -112,8 +122,14 @@ class Baseline:
 
     def _open_files(self) -> int:
         """Of the worker, without its connections to upstreams: those that are pooled may stay."""
-        open_upstream = sum(not connection.closed for connection in self._recorder.connections)
-        return len(list(Path(f"/proc/{self._worker}/fd").iterdir())) - open_upstream
+        ports = {f"{port:04X}" for _, port in self._recorder.addresses.values()}
+        lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        pooled = {f"socket:[{fields[9]}]" for fields in lines if fields[2].rpartition(":")[2] in ports}
+        files = 0
+        for file in Path(f"/proc/{self._worker}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                files += os.readlink(file) not in pooled
+        return files
 
     def _number(self, metric: str) -> int:
         text = ask(self._ingressd.admin, "/metrics").text

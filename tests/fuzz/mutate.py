@@ -18,6 +18,15 @@ REQUESTS = [
     b"PUT /e HTTP/1.1\r\nHost: a.b\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: X-A\r\nX-A: 1\r\n\r\nok",
     b"GET /1 HTTP/1.1\r\nHost: a.example\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: b.example\r\n\r\n",
 ]
+ROUTED = [
+    *REQUESTS,
+    b"GET /public/x HTTP/1.1\r\nHost: a.example\r\n\r\nGET /x HTTP/1.1\r\nHost: b.example\r\n\r\n",
+    b"GET /public/%2e%2e/admin HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    b"GET /public/..%2fx/./../public//y;a=b?c=/../d HTTP/1.1\r\nHost: A.Example.:80\r\n\r\n",
+    b"POST /public HTTP/1.1\r\nHost: b.example\r\nContent-Length: 3\r\n\r\nabcPOST / HTTP/1.1\r\nHost: a.example\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a.example\r\n"
+    b"Connection: close\r\n\r\n",
+]
 RESPONSES = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Type: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",

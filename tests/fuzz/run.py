@@ -15,24 +15,41 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzz.mutate import CHUNKED, CLIENT_HELLOS, REQUESTS, RESPONSES, Mutator
+from fuzz.exchanges import ExchangeChecker
+from fuzz.mutate import CHUNKED, CLIENT_HELLOS, REQUESTS, RESPONSES, ROUTED, Mutator
 from fuzz.targets import Checker
 
-TARGETS = {"request": REQUESTS, "response": RESPONSES, "chunked": CHUNKED, "client_hello": CLIENT_HELLOS}
+TARGETS = {
+    "request": REQUESTS,
+    "response": RESPONSES,
+    "chunked": CHUNKED,
+    "client_hello": CLIENT_HELLOS,
+    "exchange": ROUTED,
+    "answer": RESPONSES,
+}
 
 
-def fuzz(target: str, executions: int, *, seed: int, slow_oracle_every: int = 10) -> Checker:
+def checker_of(target: str, *, seed: int, slow_oracle_every: int = 1) -> Checker | ExchangeChecker:
+    """What checks this target."""
+    kind = ExchangeChecker if hasattr(ExchangeChecker, target) else Checker
+    return kind(seed=seed, slow_oracle_every=slow_oracle_every)
+
+
+def fuzz(target: str, executions: int, *, seed: int, slow_oracle_every: int = 10) -> Checker | ExchangeChecker:
     """Run one target; raises what the check raised, with the input in its notes."""
-    checker = Checker(seed=seed, slow_oracle_every=slow_oracle_every)
+    checker = checker_of(target, seed=seed, slow_oracle_every=slow_oracle_every)
     check: Callable[[bytes], None] = getattr(checker, target)
     mutator = Mutator(TARGETS[target], seed=seed)
-    for number in range(executions):
-        data = mutator.next()
-        try:
-            check(data)
-        except Exception as error:
-            error.add_note(f"{target}, seed {seed}, execution {number}: {data!r}")
-            raise
+    try:
+        for number in range(executions):
+            data = mutator.next()
+            try:
+                check(data)
+            except Exception as error:
+                error.add_note(f"{target}, seed {seed}, execution {number}: {data!r}")
+                raise
+    finally:
+        checker.close()
     return checker
 
 

@@ -49,6 +49,9 @@ class Checker:
         self.accepted = 0
         self.refused = 0
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def pieces(self, data: bytes) -> list[bytes]:
         """`data` cut at random places."""
         if self.random.random() < 0.2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from ingressd.model.units import (
     ProcessPolicy,
     Route,
     RoutePolicy,
+    Unit,
     Upstream,
     VirtualHost,
     key_of,
@@ -28,6 +29,7 @@ from ingressd.observe.shared_table import SharedTable
 from ingressd.proxy.dataplane.dataplane import Dataplane
 from ingressd.proxy.http.client import ClientConnection
 from ingressd.proxy.upstream.connection import UpstreamConnection
+from ingressd.proxy.upstream.endpoint import EndpointState
 
 
 class PlayedTransport:
@@ -97,11 +99,20 @@ class Stage:
         self.dataplane = dataplane
         self.now = now
         self.worker = dataplane._worker
-        self.group = dataplane._builder.group("/u")
-        (self.endpoint,) = self.group.endpoints.values()
 
-    def pooled(self) -> PlayedUpstream:
+    @property
+    def endpoint(self) -> EndpointState:
+        """The endpoint of the one upstream."""
+        return self.endpoint_of("/u")
+
+    def endpoint_of(self, upstream: str) -> EndpointState:
+        """The only endpoint of an upstream."""
+        (endpoint,) = self.dataplane._builder.group(upstream).endpoints.values()
+        return endpoint
+
+    def pooled(self, upstream: str = "/u") -> PlayedUpstream:
         """A connection that waits in the pool."""
+        pool = self.endpoint_of(upstream).pool
         connection = PlayedUpstream(
             self.worker.buffer,
             self.worker.outbox,
@@ -111,8 +122,8 @@ class Stage:
         )
         connection.turn_ends = self.worker.outbox.flush
         connection.connection_made(PlayedTransport())
-        self.endpoint.pool.opened(connection)
-        self.endpoint.pool.release(connection, self.now[0])
+        pool.opened(connection)
+        pool.release(connection, self.now[0])
         return connection
 
     def client(self) -> ClientConnection:
@@ -129,9 +140,16 @@ class Stage:
 
 
 async def make_stage(
-    *, process: ProcessPolicy | None = None, policy: RoutePolicy | None = None, route_policy: str = ""
+    *,
+    process: ProcessPolicy | None = None,
+    policy: RoutePolicy | None = None,
+    route_policy: str = "",
+    more: Iterable[Unit] = (),
 ) -> Stage:
-    """A stage whose clock stands still until `now[0]` is moved. `route_policy` is the name that the route gives."""
+    """A stage whose clock stands still until `now[0]` is moved.
+
+    `route_policy` is the name that the route gives; `more` are units besides the one route, upstream and endpoint.
+    """
     now = [1000.0]
     dataplane = Dataplane(
         loop=asyncio.get_running_loop(),
@@ -152,6 +170,7 @@ async def make_stage(
         VirtualHost("", (Route(origin=origin, path_type="Prefix", path="/", upstream="/u", policy=route_policy),)),
         Upstream("/u", origin),
         Endpoints("/u", (Endpoint("127.0.0.1", 9),)),
+        *more,
     ):
         units[key_of(unit)] = unit
     changed = {key: msgspec.Raw(encode_unit(unit)) for key, unit in units.items()}
