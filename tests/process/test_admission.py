@@ -127,6 +127,21 @@ def test_a_killed_controller_refuses_no_connection_and_its_successor_answers(ing
     assert time.monotonic() - began_s < 5
 
 
+def test_a_hand_over_answers_every_review_and_each_from_what_is_live(ingressd: Ingressd, hook: Address) -> None:
+    ingressd.send_signal(signal.SIGUSR2)
+    answers: list[bool] = []
+    until_s = time.monotonic() + 20
+    while "serves; what ran before it drains" not in ingressd.output() or len(answers) < 20:
+        assert time.monotonic() < until_s, ingressd.output()
+        with contextlib.closing(connect(hook)) as connection:
+            answers.append(review(connection, ingress("second"))["allowed"])
+    time.sleep(0.2)  # The old controller has closed its copy of the socket.
+    with contextlib.closing(connect(hook)) as connection:
+        answers.append(review(connection, ingress("second"))["allowed"])
+    assert set(answers) == {False}
+    ingressd.process.kill()  # What drains would wait for clients for five seconds.
+
+
 def test_a_new_pair_is_served_without_restart_and_a_broken_one_is_not(ingressd: Ingressd, hook: Address) -> None:
     with contextlib.closing(connect(hook)) as connection:
         write_pair(ingressd.folder, selfsigned("two.test"))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,8 +66,11 @@ def says(ingressd: Ingressd, text: str) -> None:
 
 def roles_below(pid: int) -> list[str]:
     """What the children of a supervisor are."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sorted(role(int(child)) for child in children)
+    return sorted(role(int(child)) for child in children_of(pid))
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 # ------------------------------------------------------------------ nobody notices
@@ -200,6 +204,29 @@ def test_ten_hand_overs_under_load_refuse_nothing_and_fail_nothing(echoing):
     assert ingressd.process.pid not in pids, "who was started first is the one to signal, and stays"
     asked = asking.times + keeping.times + resuming.times
     ingressd.wait_until(lambda: len(ingressd.access_lines()) == asked + 2)
+
+
+OWN_PROCESSES = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--mount-proc"]
+
+
+def test_as_process_1_of_a_container_it_stays(tmp_path):
+    tried = subprocess.run([*OWN_PROCESSES, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"no process namespace: {tried.stderr.strip()}")
+    with upstream() as address:
+        ingressd = Ingressd(tmp_path, **route_to({"api": [address]}, settings=PLAIN))
+        ingressd.wrapper = [*OWN_PROCESSES, "--kill-child"]
+        try:
+            ingressd.start()
+            (first,) = map(int, children_of(ingressd.process.pid))
+            for number in range(2):
+                os.kill(first, signal.SIGUSR2)
+                ingressd.wait_until(lambda number=number: len(serving(ingressd)) == number + 1, within_s=20)
+                assert fetch(ingressd.http).status == 200
+            os.kill(first, signal.SIGTERM)
+            assert ingressd.process.wait(8) == 0
+        finally:
+            ingressd.stop()
 
 
 def test_clients_without_anything_to_say_are_not_closed_at_once(ingressd):
