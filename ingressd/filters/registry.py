@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingressd.filters import gzip, hsts, request_headers, response_headers, source_ranges, ssl_redirect
+from ingressd.filters import (
+    connection_header,
+    gzip,
+    hsts,
+    request_headers,
+    response_headers,
+    source_ranges,
+    ssl_redirect,
+)
 from ingressd.filters.base import AnnotationFault, FilterSpec, ParsedAnnotations, RequestFilter, ResponseFilter
 from ingressd.model.units import ProcessPolicy, Route, RoutePolicy
 
@@ -13,6 +21,7 @@ FILTERS: Final[tuple[FilterSpec, ...]] = (
     ssl_redirect.SPEC,
     source_ranges.SPEC,
     request_headers.SPEC,
+    connection_header.SPEC,
     response_headers.SPEC,
     hsts.SPEC,
     gzip.SPEC,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from ingressd.filters.base import Answer, FilterSpec, RequestView
+from ingressd.filters.base import AnnotationFault, Answer, FilterSpec, ParsedAnnotations, RequestView
 from ingressd.model.units import ProcessPolicy, Route, RoutePolicy
+from ingressd.settings.values import boolean
+
+_SWITCHES: Final = {"ssl-redirect": "ssl_redirect", "force-ssl-redirect": "force_ssl_redirect"}
 
 ACME_CHALLENGE: Final = "/.well-known/acme-challenge"
 """A route of its own for HTTP-01 must answer over HTTP, or no first certificate can be had (RFC 8555, 8.3)."""
@@ -40,6 +44,19 @@ def _without_port(authority: bytes) -> bytes:
     return host if colon else authority
 
 
+def _parse(annotations: Mapping[str, str]) -> ParsedAnnotations:
+    """Each replaces the setting of its name. As in ingress-nginx that setting stands where a value cannot be read."""
+    route: dict[str, Any] = {}
+    faults: list[AnnotationFault] = []
+    for name, field in _SWITCHES.items():
+        if name in annotations:
+            try:
+                route[field] = boolean(annotations[name])
+            except ValueError as error:
+                faults.append(AnnotationFault(name, f"{error}: the setting of that name counts"))
+    return ParsedAnnotations(route, tuple(faults))
+
+
 def _compile(process: ProcessPolicy, policy: RoutePolicy, route: Route | None) -> SslRedirect | None:
     if route is None or route.path.startswith(ACME_CHALLENGE):
         return None
@@ -55,5 +72,10 @@ SPEC: Final = FilterSpec(
         ("force-ssl-redirect", "Redirect http to https even without a tls section. Default false."),
         ("http-redirect-code", "Status of the redirect: 301, 302, 307 or 308. Default 308."),
     ),
+    annotations=(
+        ("ssl-redirect", "Redirect http to https for hosts whose object has a tls section."),
+        ("force-ssl-redirect", "Redirect http to https even without a tls section."),
+    ),
+    parse_annotations=_parse,
     compile_request=_compile,
 )

@@ -142,6 +142,8 @@ class RoutePolicy(msgspec.Struct, frozen=True, tag="RoutePolicy"):
     ssl_redirect: bool = True
     force_ssl_redirect: bool = False
     upgrades: frozenset[str] = frozenset({"websocket"})
+    upstream_connection: Literal["", "close", "keep-alive"] = ""
+    """`Connection` on requests to the upstream; "" is none but for upgrades."""
     access_log: bool = True
     allowed_sources: tuple[str, ...] = ()
     """Networks that may ask; () is everybody."""

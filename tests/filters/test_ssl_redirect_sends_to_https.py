@@ -1,6 +1,8 @@
 import msgspec
 import pytest
 
+from ingressd.filters.registry import parse_annotations
+
 replace = msgspec.structs.replace
 
 
@@ -82,3 +84,27 @@ def test_the_path_alone_is_no_way_around_the_redirect(stage):
 
 def test_without_a_host_there_is_nowhere_to_go(stage):
     assert stage.on_request(stage.request("Accept: */*", version="1.0")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("annotations", "has_tls", "redirected"),
+    [
+        ({"ssl-redirect": "false"}, True, False),
+        ({"ssl-redirect": "true"}, True, True),
+        ({"ssl-redirect": "true"}, False, False),
+        ({"force-ssl-redirect": "true"}, False, True),
+        ({"force-ssl-redirect": "true", "ssl-redirect": "false"}, False, True),
+        ({"force-ssl-redirect": "false"}, True, True),
+        ({"ssl-redirect": "perhaps"}, True, True),
+    ],
+)
+def test_annotations_replace_the_settings(stage, annotations, has_tls, redirected):
+    stage.policy = replace(stage.policy, **parse_annotations(annotations).route)
+    stage.route = replace(stage.route, has_tls=has_tls)
+    assert (stage.on_request(stage.request()) is not None) == redirected
+
+
+@pytest.mark.parametrize("name", ["ssl-redirect", "force-ssl-redirect"])
+def test_an_annotation_that_cannot_be_read_is_said(name):
+    parsed = parse_annotations({name: "perhaps"})
+    assert (parsed.route, [(fault.name, fault.closes) for fault in parsed.faults]) == ({}, [(name, False)])

@@ -5,11 +5,39 @@ from __future__ import annotations
 import time
 
 import pytest
-from stage.scripted import OK, Played
+from stage.running import running
+from stage.scripted import OK, Played, scripted
 from stage.wire import Client, ask, request_bytes
 
 pytestmark = pytest.mark.process
 
+INGRESS = """\
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{name: ingressd}}
+spec: {{controller: ingressd.dev/ingress-controller}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: web
+  annotations: {{nginx.ingress.kubernetes.io/connection-proxy-header: {value}}}
+spec:
+  ingressClassName: ingressd
+  defaultBackend: {{service: {{name: a, port: {{number: 80}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: a}}
+spec: {{ports: [{{port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: a, labels: {{kubernetes.io/service-name: a}}}}
+addressType: IPv4
+endpoints: [{{addresses: [{host}]}}]
+ports: [{{port: {port}}}]
+"""
 GET = request_bytes("/", host="api.test", keep_alive=True)
 
 
@@ -124,3 +152,23 @@ def test_an_upstream_that_refuses_costs_only_the_connect(behind):
     line = ingressd.access_lines(path="/")[0]
     assert line["error"]
     assert line["bytes_received"] >= 1
+
+
+@pytest.mark.parametrize(("value", "connections"), [("close", 5), ("keep-alive", 1)])
+def test_a_connection_that_was_told_close_is_not_used_again_whatever_the_upstream_says(tmp_path, value, connections):
+    """RFC 9112, section 9.6: "A client that sends a close connection option MUST NOT send further requests"."""
+
+    def script(connection: Played) -> None:
+        while head := connection.head():
+            assert f"connection: {value}".encode() in head.lower()
+            connection.send(OK)
+
+    with scripted(script) as upstream:
+        (tmp_path / "k8s").mkdir()
+        host, port = upstream.address
+        (tmp_path / "k8s" / "a.yaml").write_text(INGRESS.format(value=value, host=host, port=port))
+        with running(tmp_path, manifests=["k8s"], workers=1) as ingressd, Client(ingressd.http) as client:
+            for _ in range(5):
+                client.send(GET)
+                assert client.reply().status == 200
+        assert len(upstream.connections) == connections

@@ -263,6 +263,8 @@ class Attempts(ResponseHandler):
             client.set_deadline(now + route.unheard_s)
         else:
             client.set_deadline(now + self.runtime.body_timeout_s)
+        if route.closes_upstream:
+            connection.retire()
         connection.send(self, head.method, message, ended)
 
     def _unheard(self, connection: UpstreamConnection, now: float) -> bool:

@@ -6,6 +6,7 @@ from ingressd.protocol.limits cimport HeadLimits
 
 cdef class CompiledRoute:
     cdef public object body_bytes
+    cdef public bint closes_upstream
     cdef public double connect_timeout_s
     cdef public object failed_closed
     cdef public UpstreamGroup group

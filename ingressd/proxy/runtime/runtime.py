@@ -25,6 +25,7 @@ class CompiledRoute:
 
     __slots__ = (
         "body_bytes",
+        "closes_upstream",
         "connect_timeout_s",
         "failed_closed",
         "group",
@@ -55,6 +56,7 @@ class CompiledRoute:
         self.group = group
         self.series = series
         self.body_bytes = policy.body_bytes
+        self.closes_upstream = policy.upstream_connection == "close"
         self.connect_timeout_s = policy.connect_timeout_s
         self.failed_closed = policy.failed_closed
         self.read_timeout_s = policy.read_timeout_s

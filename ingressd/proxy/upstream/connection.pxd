@@ -39,6 +39,7 @@ cdef class UpstreamConnection:
     cdef public object transport
     cpdef send(self, ResponseHandler handler, bytes method, bytes message, bint end)
     cpdef write(self, bytes data)
+    cpdef retire(self)
     cpdef send_body(self, bytes data, bint end)
     cpdef data_received(self, bytes data)
     cdef _receive_head(self, bytes data)

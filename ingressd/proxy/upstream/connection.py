@@ -181,6 +181,10 @@ class UpstreamConnection:
         self._unsent = True
         self._outbox.write(self, message)
 
+    def retire(self) -> None:
+        """The next request is the last, for it says so (RFC 9112, 9.6)."""
+        self._poisoned = True
+
     def send_body(self, data: bytes, end: bool) -> None:
         """Write more of the request's body, already framed."""
         if end:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ingressd.filters.registry import ANNOTATIONS
+
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
 CLASS: Final = "kubernetes.io/ingress.class"
 
@@ -113,7 +115,6 @@ PLAIN: Final = frozenset(
         "canary-weight-total",
         "client-body-buffer-size",
         "configuration-snippet",
-        "connection-proxy-header",
         "cors-allow-credentials",
         "cors-allow-headers",
         "cors-allow-methods",
@@ -130,7 +131,6 @@ PLAIN: Final = frozenset(
         "enable-opentelemetry",
         "enable-opentracing",
         "enable-rewrite-log",
-        "force-ssl-redirect",
         "from-to-www-redirect",
         "http2-push-preload",
         "load-balance",
@@ -177,7 +177,6 @@ PLAIN: Final = frozenset(
         "session-cookie-secure",
         "ssl-ciphers",
         "ssl-prefer-server-ciphers",
-        "ssl-redirect",
         "stream-snippet",
         "temporal-redirect",
         "temporal-redirect-code",
@@ -191,7 +190,7 @@ PLAIN: Final = frozenset(
 )
 """The others: a warning, and the route serves."""
 
-KNOWN: Final = tuple(sorted(PLAIN | GUARDS))
+KNOWN: Final = tuple(sorted(PLAIN | GUARDS | ANNOTATIONS))
 
 TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 """What Go's strconv.ParseBool takes for true."""
