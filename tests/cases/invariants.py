@@ -51,13 +51,16 @@ def _first_request(data: bytes) -> tuple[int, bytes | None]:
     server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 21)
     # h11 takes no empty line before a request, and RFC 9112 section 2.2 asks servers to.
     server.receive_data(data.lstrip(b"\r\n"))
-    found = 0
+    found, old_style = 0, False
     try:
         while (event := server.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
             if isinstance(event, h11.Request):
                 found = 1
+                options = b",".join(value for name, value in event.headers if name == b"connection").lower()
+                # It knows no HTTP/1.0 that goes on (RFC 9112, 9.3); others do.
+                old_style = event.http_version == b"1.0" and b"keep-alive" in options and b"close" not in options
             elif isinstance(event, h11.EndOfMessage):
-                goes_on = server.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)
+                goes_on = old_style or server.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)
                 return 1, server.trailing_data[0] if goes_on else None
             elif isinstance(event, h11.ConnectionClosed):
                 break

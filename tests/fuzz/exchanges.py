@@ -25,8 +25,11 @@ from ingressd.model.problem import Origin
 from ingressd.model.units import Endpoint, Endpoints, ProcessPolicy, Route, RoutePolicy, Upstream, VirtualHost
 from ingressd.proxy.upstream.pool import DISTRUST_S
 
-POOLED = 4
+POOLED = 6
+"""More connections than requests of one input, or we would connect to something real."""
 ROUTES = (("a.example", "/public", "pub"), ("a.example", "/", "u1"), ("b.example", "/", "u2"))
+UPSTREAMS = ("pub", "u1", "u2", "u")
+"""The last takes every other host."""
 
 
 def _units() -> list[VirtualHost | Upstream | Endpoints]:
@@ -130,7 +133,7 @@ class ExchangeChecker:
     def _play(self, pieces: Iterable[bytes]) -> Seen:
         self._turn()
         stage = self._stage
-        spoken = [Spoken(name, stage.pooled(f"/{name}")) for _, _, name in ROUTES for _ in range(POOLED)]
+        spoken = [Spoken(name, stage.pooled(f"/{name}")) for name in UPSTREAMS for _ in range(POOLED)]
         client = stage.client()
         seen = Seen()
         for piece in pieces:
@@ -148,7 +151,7 @@ class ExchangeChecker:
             seen.faults += reading.faults
             seen.possible += possible_requests(one.received)
             seen.requests += [(one.upstream, request) for request in reading.requests[one.answered :]]
-        for _, _, name in ROUTES:
+        for name in UPSTREAMS:
             endpoint = stage.endpoint_of(f"/{name}")
             endpoint.pool.drop_idle()
             assert stage.worker.column[endpoint.base] == 0, "an exchange is still counted"

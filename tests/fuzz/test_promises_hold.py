@@ -28,7 +28,7 @@ def test_promises_hold_for_mutated_messages(target: str) -> None:
         ("chunked", b"0\r\nContent-Length: a.example\r\n\r\n"),
         (
             "exchange",
-            b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi\r\nGET / HTTP/1.1\r\nHost: b.example\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi\r\nGET / HTTP/1.1\r\nHost: b.a\r\n\r\n",
         ),
         (
             "exchange",
