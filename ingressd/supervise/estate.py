@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Final
 
 from ingressd.ipc import orders
 from ingressd.ipc.orders import MAX_DESCRIPTORS, Order, OrderError, receive_order, send_order
+from ingressd.supervise.sockets import Bound
 
 VARIABLE: Final = "_INGRESSD_INHERITS"
 """Names the descriptor of an heir's channel. Not one of ours to set, so not `INGRESSD_…`."""
@@ -31,14 +32,9 @@ class EstateError(Exception):
     """What was handed on did not arrive."""
 
 
-class Held(NamedTuple):
-    """A socket that we serve from. `host` and `port` are as the configuration writes them."""
-
-    kind: str
-    name: str
-    host: str
-    port: int
-    socket: socket.socket
+def nothing(kind: str) -> dict[Address, socket.socket]:
+    """What the first supervisor takes in place of an estate."""
+    return {}
 
 
 class Estate:
@@ -105,18 +101,21 @@ def claim(environ: MutableMapping[str, str], *, within_s: float = CLAIM_S) -> Es
     raise EstateError("whoever hands over is gone")
 
 
-def bequeath(channel: socket.socket, held: Sequence[Held], tickets: int) -> None:
-    """Send everything, then BEGIN. `tickets` is a descriptor; all stay the caller's. Raises OSError, OrderError."""
+def bequeath(channel: socket.socket, held: Mapping[str, Mapping[str, Bound]], tickets: int) -> None:
+    """Send all sockets, by kind and name, and `tickets`, a descriptor; then BEGIN. All stay the caller's.
+
+    Raises OSError, OrderError.
+    """
     for order, descriptors in _letters(held):
         send_order(channel, order, descriptors)
     send_order(channel, Order(orders.INHERIT, name=TICKETS), (tickets,))
     send_order(channel, Order(orders.BEGIN))
 
 
-def _letters(held: Sequence[Held]) -> Iterator[tuple[Order, tuple[int, ...]]]:
-    for kind in (ADMIN, ADMISSION, LISTENERS):
-        mine = [one for one in held if one.kind == kind]
+def _letters(held: Mapping[str, Mapping[str, Bound]]) -> Iterator[tuple[Order, tuple[int, ...]]]:
+    for kind, sockets in held.items():
+        mine = list(sockets.items())
         for first in range(0, len(mine), MAX_DESCRIPTORS):
             part = mine[first : first + MAX_DESCRIPTORS]
-            listeners = tuple((one.name, one.host, one.port) for one in part)
-            yield Order(orders.INHERIT, name=kind, listeners=listeners), tuple(one.socket.fileno() for one in part)
+            listeners = tuple((name, bound.host, bound.port) for name, bound in part)
+            yield Order(orders.INHERIT, name=kind, listeners=listeners), tuple(b.socket.fileno() for _, b in part)

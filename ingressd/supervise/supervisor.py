@@ -17,12 +17,13 @@ from ingressd.ipc.orders import Order, OrderError, receive_order, send_order, wa
 from ingressd.observe import operational_log
 from ingressd.observe.shared_table import HEARTBEAT_MS, MAX_WORKERS, SharedTable
 from ingressd.supervise import estate as estates
+from ingressd.supervise.admin_socket import AdminSocket
 from ingressd.supervise.child import Child
 from ingressd.supervise.children import CONTROLLER, Children, Start
 from ingressd.supervise.drain import Drain
-from ingressd.supervise.estate import Estate, Held
+from ingressd.supervise.estate import Estate
 from ingressd.supervise.lent import LentSocket
-from ingressd.supervise.sockets import Bound, Changes, Listeners, address, open_listener
+from ingressd.supervise.sockets import Changes, Listeners, address
 from ingressd.supervise.succession import Heir, StartHeir, Succession
 
 LOOK_S: Final = 0.25
@@ -57,16 +58,16 @@ class Supervisor:
         self._kin = kin
         estate = kin.estate
         self._parent = None if estate is None else estate.parent
-        self._inherited_admin = {} if estate is None else estate.take(estates.ADMIN)
         self._name = "supervisor" if estate is None else f"supervisor {os.getpid()}"
         operational_log.configure(level, form, process=self._name)
         self._log_configured = (level, form)
         """What the configuration file says; `error-log-level` in the settings goes before its level."""
         self._log_options = (level, form)
         self._table = SharedTable.create(1)
-        self._listeners = Listeners({} if estate is None else estate.take(estates.LISTENERS))
-        self._admin: Bound | None = None
-        self._admission = LentSocket({} if estate is None else estate.take(estates.ADMISSION))
+        take = estates.nothing if estate is None else estate.take
+        self._listeners = Listeners(take(estates.LISTENERS))
+        self._admin = AdminSocket(take(estates.ADMIN))
+        self._admission = LentSocket(take(estates.ADMISSION))
         self._configured = False
         self._ready = False  # Every worker serves. As an heir we accept from then on, not before.
         self._served = False  # From the first list of listeners on; only then may all of them fail.
@@ -282,7 +283,7 @@ class Supervisor:
         self._set_log(order.detail, order.name)
         if not self._configured:
             self._table.workers = min(order.number, MAX_WORKERS)
-            if not self._open_admin(order.host, order.port):
+            if not self._admin.open(order.host, order.port):
                 self._exit_code = EXIT_FAILED
                 return
             self._configured = True
@@ -295,22 +296,9 @@ class Supervisor:
         for name, reason in self._listeners.failed.items():
             self._children.tell(Order(orders.BOUND, name=name, detail=reason))
 
-    def _open_admin(self, host: str, port: int) -> bool:
-        inherited, self._inherited_admin = self._inherited_admin, {}
-        try:
-            listening = inherited.pop((host, port), None) or open_listener(host, port)
-        except OSError as error:
-            log.error("cannot listen on %s (admin): %s", address(host, port), error.strerror)
-            return False
-        finally:
-            for unused in inherited.values():
-                unused.close()
-        self._admin = Bound(host, port, listening)
-        return True
-
     def _give_admin(self) -> None:
         """How many workers there are; an heir's controller answers there only when it would say that it is ready."""
-        passed = self._admin.socket if self._admin is not None and self._accepts() else None
+        passed = self._admin.socket if self._accepts() else None
         self._children.tell(Order(orders.ADMIN, number=self._table.workers), passed=passed)
 
     def _lend(self, answer: tuple[Order, socket.socket | None] | None) -> None:
@@ -398,10 +386,12 @@ class Supervisor:
 
     def _bequeath(self, channel: socket.socket) -> None:
         """Hand on what we serve from. Raises OSError, OrderError."""
-        held = [Held(estates.LISTENERS, name, *bound) for name, bound in self._listeners.bound.items()]
-        held += [Held(estates.ADMISSION, name, *bound) for name, bound in self._admission.bound.items()]
-        if self._admin is not None:
-            held.append(Held(estates.ADMIN, "admin", *self._admin))
+        admin = {} if self._admin.bound is None else {"admin": self._admin.bound}
+        held = {
+            estates.ADMIN: admin,
+            estates.ADMISSION: self._admission.bound,
+            estates.LISTENERS: self._listeners.bound,
+        }
         tickets = self._kin.tickets()
         try:
             estates.bequeath(channel, held, tickets)
@@ -466,6 +456,5 @@ class Supervisor:
         self._close_lent()
 
     def _close_lent(self) -> None:
-        if self._admin is not None:
-            self._admin.socket.close()
+        self._admin.close()
         self._admission.close()

@@ -7,7 +7,8 @@ import pytest
 
 from ingressd.ipc import orders
 from ingressd.ipc.orders import MAX_DESCRIPTORS, Order, send_order
-from ingressd.supervise.estate import ADMIN, ADMISSION, LISTENERS, VARIABLE, EstateError, Held, bequeath, claim
+from ingressd.supervise.estate import ADMIN, ADMISSION, LISTENERS, VARIABLE, EstateError, bequeath, claim
+from ingressd.supervise.sockets import Bound
 
 
 @pytest.fixture
@@ -17,29 +18,25 @@ def channel():
     ours.close()
 
 
-def held(kind: str, name: str, port: int) -> Held:
-    listening = socket.create_server(("127.0.0.1", 0))
-    return Held(kind, name, "127.0.0.1", port, listening)
+def bound(port: int) -> Bound:
+    """A socket that says to be at this port."""
+    return Bound("127.0.0.1", port, socket.create_server(("127.0.0.1", 0)))
 
 
-def give(ours: socket.socket, mine: list[Held]) -> None:
+def give(ours: socket.socket, mine: dict[str, dict[str, Bound]]) -> None:
     tickets = os.memfd_create("tickets")
     os.pwrite(tickets, b"secret", 0)
     bequeath(ours, mine, tickets)
     os.close(tickets)
-    for one in mine:
-        one.socket.close()
+    for sockets in mine.values():
+        for one in sockets.values():
+            one.socket.close()
 
 
 def test_sockets_come_by_kind_and_address_and_the_variable_goes(channel):
     ours, environ = channel
-    mine = [
-        held(LISTENERS, "http", 80),
-        held(LISTENERS, "https", 443),
-        held(ADMIN, "admin", 1),
-        held(ADMISSION, "a", 2),
-    ]
-    names = {(one.kind, one.host, one.port): one.socket.getsockname() for one in mine}
+    mine = {LISTENERS: {"http": bound(80), "https": bound(443)}, ADMIN: {"a": bound(1)}, ADMISSION: {"b": bound(2)}}
+    names = {(kind, one.host, one.port): one.socket.getsockname() for kind in mine for one in mine[kind].values()}
     give(ours, mine)
     estate = claim(environ)
     assert environ == {"HOME": "/"}
@@ -55,7 +52,7 @@ def test_sockets_come_by_kind_and_address_and_the_variable_goes(channel):
 
 def test_more_listeners_than_fit_in_one_message(channel):
     ours, environ = channel
-    give(ours, [held(LISTENERS, f"l{number}", number) for number in range(2 * MAX_DESCRIPTORS + 3)])
+    give(ours, {LISTENERS: {f"l{number}": bound(number) for number in range(2 * MAX_DESCRIPTORS + 3)}})
     estate = claim(environ)
     taken = estate.take(LISTENERS)
     assert {port for _, port in taken} == set(range(2 * MAX_DESCRIPTORS + 3))
@@ -84,7 +81,7 @@ def test_nobody_hands_over():
 
 def test_whoever_hands_over_is_gone_in_the_middle(channel):
     ours, environ = channel
-    mine = held(LISTENERS, "http", 80)
+    mine = bound(80)
     with mine.socket:
         order = Order(orders.INHERIT, name=LISTENERS, listeners=(("http", "127.0.0.1", 80),))
         send_order(ours, order, (mine.socket.fileno(),))
