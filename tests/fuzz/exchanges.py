@@ -67,6 +67,8 @@ class Seen:
     requests: list[tuple[str, Request]] = field(default_factory=list)
     """In the order in which they were answered; the unfinished ones behind."""
     answers: list[Answer] = field(default_factory=list)
+    streams: list[bytes] = field(default_factory=list)
+    """What came over each upstream connection that was used."""
     faults: list[str] = field(default_factory=list)
     possible: int = 0
     ended: bool = False
@@ -113,9 +115,9 @@ class ExchangeChecker:
     # ------------------------------------------------------------------------------------------------ requests
     def exchange(self, data: bytes) -> None:
         """A client sends `data`; upstreams answer every request with its target."""
-        whole = self._play([data])
+        whole = self.play([data])
         self._judge(data, whole)
-        cut = self._play(self._pieces(data))
+        cut = self.play(self._pieces(data))
         self._judge(data, cut)
         assert cut.whole() == whole.whole()
         assert [a.all("x-t") for a in cut.answers if a.all("x-t")] == [
@@ -130,7 +132,8 @@ class ExchangeChecker:
         cuts = sorted(self.random.randrange(len(data) + 1) for _ in range(self.random.randrange(4)))
         return [data[i:j] for i, j in zip([0, *cuts], [*cuts, len(data)], strict=True) if i < j]
 
-    def _play(self, pieces: Iterable[bytes]) -> Seen:
+    def play(self, pieces: Iterable[bytes]) -> Seen:
+        """A client sends these pieces and goes away; upstreams answer every request with its target."""
         self._turn()
         stage = self._stage
         spoken = [Spoken(name, stage.pooled(f"/{name}")) for name in UPSTREAMS for _ in range(POOLED)]
@@ -149,6 +152,7 @@ class ExchangeChecker:
             one.received += one.connection.transport.take()
             reading = read_requests(one.received, upgrades=True)
             seen.faults += reading.faults
+            seen.streams += [one.received] if one.received else []
             seen.possible += possible_requests(one.received)
             seen.requests += [(one.upstream, request) for request in reading.requests[one.answered :]]
         for name in UPSTREAMS:
