@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from ingressd.ipc.frames import frame
-from ingressd.model.codec import Delta
+from ingressd.model.codec import Delta, encode_slots
 
 PART_BYTES: Final = 128 * 1024
 """A part is closed when it holds this much; one unit is never split. Decoding so much takes well under 1 ms."""
@@ -22,7 +22,8 @@ class Part(msgspec.Struct, tag="part", array_like=True):
     """A piece of the delta that the next `Commit` ends."""
 
     changed: dict[str, msgspec.Raw]
-    slots: dict[str, dict[str, int]] = {}
+    slots: dict[str, msgspec.Raw] = {}
+    """As in `Delta.slots`."""
 
 
 class Commit(msgspec.Struct, tag="commit", array_like=True):
@@ -111,9 +112,9 @@ def delta_frames(
         if size >= PART_BYTES:
             yield encode(Part(part))
             part, size = {}, 0
-    slot_part: dict[str, dict[str, int]] = {}
+    slot_part: dict[str, msgspec.Raw] = {}
     for upstream, endpoints in slots:
-        slot_part[upstream] = dict(endpoints)
+        slot_part[upstream] = encode_slots(endpoints)
         size += len(upstream) + 24 * len(endpoints)
         if size >= PART_BYTES:
             yield encode(Part(part, slot_part))
@@ -130,7 +131,7 @@ class DeltaAssembler:
 
     def __init__(self) -> None:
         self._changed: dict[str, msgspec.Raw] = {}
-        self._slots: dict[str, dict[str, int]] = {}
+        self._slots: dict[str, msgspec.Raw] = {}
 
     def add(self, part: Part) -> None:
         """Keep a part until the commit."""

@@ -15,15 +15,15 @@ class Delta(msgspec.Struct, frozen=True):
     """The units that changed from one version of the snapshot to the next.
 
     `base` 0 means from nothing: what is not in `changed` is gone. `changed` holds each unit encoded by `encode_unit`,
-    so that a unit is encoded once however many workers there are, and decoded in slices. `slots` gives each endpoint
-    (upstream name, then "address:port") its slot in the shared table.
+    so that a unit is encoded once however many workers there are, and decoded in slices. `slots` holds for each
+    upstream the slots in the shared table of its endpoints, by "address:port", encoded by `encode_slots`.
     """
 
     version: int
     base: int
     changed: dict[str, msgspec.Raw]
     removed: tuple[str, ...] = ()
-    slots: dict[str, dict[str, int]] = {}
+    slots: dict[str, msgspec.Raw] = {}
 
 
 class Units(Mapping[str, Unit]):
@@ -86,6 +86,7 @@ def _decode_hook(kind: type, value: Any) -> Any:
 _wire_encoder = msgspec.msgpack.Encoder(enc_hook=_wire_hook)
 _json_encoder = msgspec.json.Encoder(enc_hook=_json_hook, order="deterministic")
 _unit_decoder: msgspec.msgpack.Decoder[Unit] = msgspec.msgpack.Decoder(Unit, dec_hook=_decode_hook)
+_slots_decoder = msgspec.msgpack.Decoder(dict[str, int])
 _json_decoder: msgspec.json.Decoder[_JsonSnapshot] = msgspec.json.Decoder(_JsonSnapshot, dec_hook=_decode_hook)
 
 
@@ -98,6 +99,17 @@ def decode_unit(data: bytes | msgspec.Raw) -> Unit:
     """The inverse of `encode_unit`. Raises msgspec.ValidationError or msgspec.DecodeError."""
     unit: Unit = _unit_decoder.decode(data)
     return unit
+
+
+def encode_slots(slots: Mapping[str, int]) -> msgspec.Raw:
+    """Which slots of the shared table the endpoints of an upstream have, by "address:port"."""
+    return msgspec.Raw(_wire_encoder.encode(dict(slots)))
+
+
+def decode_slots(data: bytes | msgspec.Raw) -> dict[str, int]:
+    """The inverse of `encode_slots`. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    slots: dict[str, int] = _slots_decoder.decode(data)
+    return slots
 
 
 def to_json(value: Any) -> bytes:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, cast
 
-import msgspec
-
-from ingressd.model.codec import decode_unit
+from ingressd.model.codec import decode_slots, decode_unit
 from ingressd.model.units import (
     Certificate,
     Endpoints,
@@ -80,8 +78,7 @@ class UnitState(UnitView):
 
     def slots(self, key: str) -> Mapping[str, int]:
         packed = self._slots.get(key)
-        found: dict[str, int] = {} if packed is None else msgspec.msgpack.decode(packed)
-        return found
+        return {} if packed is None else decode_slots(packed)
 
     def all_keys(self) -> Iterator[str]:
         """The keys of everything that is here."""
@@ -158,15 +155,16 @@ class Change(UnitView):
 
     def slots(self, key: str) -> Mapping[str, int]:
         packed = self._slots.get(key)
-        return self._state.slots(key) if packed is None else msgspec.msgpack.decode(packed)
+        return self._state.slots(key) if packed is None else decode_slots(packed)
 
     def listener(self, name: str) -> Listener | None:
         """A listener as it will be."""
         return self._listeners.get(name)
 
     # ------------------------------------------------------------------------------------------------ what changes
-    def put(self, key: str, raw: bytes, unit: Unit, *, slots: Mapping[str, int] | None) -> None:
-        """Take one unit; `slots` come with endpoints."""
+    def put(self, key: str, raw: bytes, unit: Unit, *, slots: bytes | None = None) -> None:
+        """Take one unit; encoded `slots` come with endpoints. Keep what is given, and nothing of the message it is of:
+        a part of 128 KiB lives as long as one piece of it."""
         name = key.partition("/")[2]
         known = key in self._held or (key not in self._gone and self._state.encoded(key) is not None)
         self._held[key] = raw if isinstance(unit, _KEPT) else hash(raw)
@@ -175,7 +173,8 @@ class Change(UnitView):
             self.hosts.add(name)
             self.removed_hosts.discard(name)
         elif isinstance(unit, Endpoints):
-            self._slots[key] = msgspec.msgpack.encode(slots or {})
+            if slots is not None:
+                self._slots[key] = slots
             self.endpoints_changed.add(name)
         elif isinstance(unit, Upstream):
             self.upstreams.add(name)

@@ -23,7 +23,7 @@ from ingressd.ipc.messages import (
     decode_to_worker,
     encode,
 )
-from ingressd.model.codec import decode_unit
+from ingressd.model.codec import decode_slots, decode_unit
 from ingressd.model.problem import Origin
 from ingressd.model.units import Endpoint, Endpoints, ProcessPolicy, RoutePolicy, Upstream
 from ingressd.observe.counters import WorkerCounters
@@ -132,7 +132,7 @@ def test_a_worker_gets_the_snapshot_with_slots_and_then_only_changes(table):
         assert (delta.version, delta.base) == (1, 0)
         assert decode_unit(delta.changed["upstream//api"]) == UPSTREAM
         assert list(delta.slots) == ["/api"]
-        assert delta.slots["/api"]["127.0.0.1:80"] > 0
+        assert decode_slots(delta.slots["/api"])["127.0.0.1:80"] > 0
         await worker.say(Ack(1, {}, 0.25))
         stage.publisher.publish({"process": ProcessPolicy(via="x")}, ("upstream//api", "endpoints//api"))
         (delta,) = await worker.deltas()
