@@ -100,7 +100,7 @@ def _read_body(data: bytes, start: int, request: Request, faults: list[str]) -> 
     if request.all("transfer-encoding"):
         return _read_chunks(data, start, request, faults)
     lengths = request.all("content-length")
-    size = int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+    size = int(lengths[0]) if lengths and lengths[0].isascii() and lengths[0].isdigit() else 0
     request.body = data[start : start + size]
     request.complete = len(request.body) == size
     return start + len(request.body)
