@@ -14,7 +14,7 @@ COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip comp
 	--generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kube check format bench bench-quick bench-control compiled lock clean
+.PHONY: help run test test-kube check format audit bench bench-quick bench-control compiled lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ compiled: .venv-compiled/.installed  ## the same tests on the compiled build
 	.venv-compiled/bin/pytest -n 2 -m "not process and not kube"
 	.venv-compiled/bin/pytest -m process
 
+audit: .venv-audit/.installed  ## known vulnerabilities of the pinned dependencies; says so when nobody can be asked
+	.venv-audit/bin/python requirements/audit.py
+
 bench: .venv-bench/.installed  ## CPU, latency and memory beside nginx, haproxy, caddy, envoy and a plain aiohttp proxy
 	.venv-bench/bin/python -m loadtest --ingressd .venv-bench/bin/ingressd
 
@@ -61,9 +64,10 @@ lock:  ## pin every dependency again, with hashes
 	$(COMPILE_LOCK) pyproject.toml -o requirements/run.lock
 	$(COMPILE_LOCK) --extra dev pyproject.toml requirements/build.in -o requirements/dev.lock
 	$(COMPILE_LOCK) --extra bench pyproject.toml requirements/build.in -o requirements/bench.lock
+	$(COMPILE_LOCK) requirements/audit.in -o requirements/audit.lock
 
 clean:  ## remove what the other commands made
-	rm -rf .venv .venv-run .venv-compiled .venv-bench .venv-lock build .cache *.egg-info \
+	rm -rf .venv .venv-run .venv-compiled .venv-bench .venv-audit .venv-lock build .cache *.egg-info \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # --- virtual environments ---------------------------------------------------------------------------------------------
@@ -96,6 +100,10 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml setup.py
 .venv-compiled/.installed: requirements/dev.lock $(SOURCES)
 	$(call make-venv,.venv-compiled,dev)
 	$(call install-product,.venv-compiled)
+
+.venv-audit/.installed: requirements/audit.lock
+	$(call make-venv,.venv-audit,audit)
+	touch $@
 
 .venv-bench/.installed: requirements/bench.lock $(SOURCES)
 	$(call make-venv,.venv-bench,bench)
