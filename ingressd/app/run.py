@@ -30,6 +30,7 @@ def run(config_path: str, *, flags: Mapping[str, str], level: str, form: str) ->
         sys.stderr.write(f"ingressd run: nothing could be taken over: {error}\n")
         return EXIT_FAILED
     _raise_descriptor_limit()
+    _dump_no_cores()
     _append_to_files()
     flags_text = json.dumps(dict(flags))
 
@@ -75,6 +76,12 @@ def _append_to_files() -> None:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
                 fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
+
+
+def _dump_no_cores() -> None:
+    """A core would hold private keys, and lie on a disk. The soft limit, of our children too: `prlimit` lifts it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _raise_descriptor_limit() -> None:

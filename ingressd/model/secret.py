@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 REDACTED: Final = "[redacted]"
+# To the end of the text where it was cut off.
+_KEY: Final = re.compile(
+    rb"-----BEGIN [^-\n]*PRIVATE KEY-----.*?(?:-----END [^-\n]*PRIVATE KEY-----\r?\n?|\Z)", re.DOTALL
+)
+
+
+def without_keys(pem: bytes) -> bytes:
+    """PEM without its private keys: what is to be shown as a certificate, of a file that holds both (as HAProxy's)."""
+    return _KEY.sub(b"", pem) if b"PRIVATE KEY-----" in pem else pem
 
 
 class PrivateBytes:

@@ -30,6 +30,7 @@ _WORDS: Final = {
     **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
 }
 _TAG: Final = "tag:yaml.org,2002:"
+_TAG_REFUSED: Final = "the tag is not allowed; text that begins with ! needs quotes"
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KeyPath = tuple[str | int, ...]
@@ -37,7 +38,10 @@ Marks = dict[KeyPath, tuple[int, int]]
 
 
 class YamlError(ValueError):
-    """The text is not what it should be. `line` and `column` are 1-based, in the file."""
+    """The text is not what it should be. `line` and `column` are 1-based, in the file.
+
+    `message` quotes no value: that may be a password, which YAML took for an alias or a tag.
+    """
 
     def __init__(self, message: str, *, line: int, column: int) -> None:
         super().__init__(message)
@@ -223,10 +227,10 @@ class _Builder:
 
     def _alias(self, event: Any) -> Any:
         if event.anchor not in self._anchors:
-            raise self._error(event, f"the alias *{event.anchor} has no anchor")
+            raise self._error(event, "the alias has no anchor; text that begins with * needs quotes")
         target = self._anchors[event.anchor]
         if target is None:
-            raise self._error(event, f"the alias *{event.anchor} holds itself")
+            raise self._error(event, "the alias holds itself")
         self._count_aliased(event, target[1])
         return target[0]
 
@@ -297,14 +301,14 @@ class _Builder:
         value = resolve(text)
         wanted = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}.get(name)
         if wanted is None or event.tag == name:
-            raise self._error(event, f"the tag {event.tag!r} is not allowed")
+            raise self._error(event, _TAG_REFUSED)
         if not isinstance(value, wanted) or (isinstance(value, bool) and name != "bool"):  # type: ignore[arg-type]
-            raise self._error(event, f"{text!r} is no {name}")
+            raise self._error(event, f"the value is no {name}")
         return value
 
     def _no_tag(self, event: Any, name: str) -> None:
         if event.tag is not None and event.tag not in ("!", _TAG + name):
-            raise self._error(event, f"the tag {event.tag!r} is not allowed")
+            raise self._error(event, _TAG_REFUSED)
 
     def _error(self, event: Any, message: str) -> YamlError:
         return YamlError(message, line=self.line(event), column=event.start_mark.column + 1)

@@ -30,6 +30,15 @@ def test_refused_with_position(text, line, column, says):
     assert (caught.value.line, caught.value.column) == (line, column)
 
 
+@pytest.mark.parametrize(
+    "value", ["*{}", "&{} [*{}]", "!{}", "!{} []", "!!int {}", "!!nothing {}", "!<{}> x", '"{}\\q"', "[{}"]
+)
+def test_a_password_that_yaml_takes_for_something_else_is_not_quoted(value):
+    with pytest.raises(YamlError) as caught:
+        read_yaml(Chunk(f"password: {value.replace('{}', 'hunter2')}\n", 1))
+    assert "hunter2" not in caught.value.message
+
+
 def test_alias_bomb_is_refused():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]

@@ -286,9 +286,10 @@ class EndpointSlice(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_
 
 
 class Secret(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """v1. The values of `data` are decoded from base64 and redact themselves."""
+    """v1. The values of `data` are decoded from base64 and redact themselves. Annotations are not read: `kubectl apply`
+    leaves the whole content in one."""
 
-    metadata: Metadata
+    metadata: BriefMetadata
     type: str = "Opaque"
     data: dict[str, PrivateBytes] = {}
 

@@ -21,7 +21,7 @@ from ingressd.control.objects.static import (
 )
 from ingressd.control.sources.locate import locate_field
 from ingressd.model.problem import Origin, Problem
-from ingressd.model.secret import PrivateBytes
+from ingressd.model.secret import PrivateBytes, without_keys
 from ingressd.settings.admission import admission_of
 from ingressd.settings.config import (
     AdmissionConfig,
@@ -173,7 +173,7 @@ def _upstream(upstream: UpstreamConfig, read: Read, *, answers: Mapping[str, tup
 
 
 def _tls(tls: TlsConfig, read: Read) -> StaticTls:
-    cert = _file(read, tls.cert_file, "certFile")
+    cert = without_keys(_file(read, tls.cert_file, "certFile"))
     return StaticTls(tls.name, tls.hosts, cert, PrivateBytes(_file(read, tls.key_file, "keyFile")))
 
 
@@ -181,7 +181,7 @@ def _admission(admission: AdmissionConfig, read: Read) -> StaticAdmission:
     for file, field in ((admission.cert_file, "certFile"), (admission.key_file, "keyFile")):
         if not file:
             raise _UnreadableError(field, "the flag validating-webhook needs a certificate and a key, and has none")
-    cert = _file(read, admission.cert_file, "certFile")
+    cert = without_keys(_file(read, admission.cert_file, "certFile"))
     return StaticAdmission(
         admission.host, admission.port, cert, PrivateBytes(_file(read, admission.key_file, "keyFile"))
     )
@@ -190,10 +190,10 @@ def _admission(admission: AdmissionConfig, read: Read) -> StaticAdmission:
 def _upstream_tls(tls: UpstreamTlsConfig, read: Read) -> StaticUpstreamTls:
     return StaticUpstreamTls(
         verify=tls.verify,
-        ca_pem=_file(read, tls.ca_file, "tls.caFile") if tls.ca_file else b"",
+        ca_pem=without_keys(_file(read, tls.ca_file, "tls.caFile")) if tls.ca_file else b"",
         verify_depth=tls.verify_depth,
         server_name=tls.server_name,
-        cert_pem=_file(read, tls.cert_file, "tls.certFile") if tls.cert_file else b"",
+        cert_pem=without_keys(_file(read, tls.cert_file, "tls.certFile")) if tls.cert_file else b"",
         key_pem=PrivateBytes(_file(read, tls.key_file, "tls.keyFile")) if tls.key_file else None,
         ciphers=tls.ciphers,
         protocols=tls.protocols,

@@ -12,7 +12,7 @@ from ingressd.control.store.store import StoreView
 from ingressd.control.translate.certificates import CertificateReader, Pair, certificate_unit, covers
 from ingressd.control.translate.drafts import ObjectDraft, TlsDraft, whole
 from ingressd.model.problem import Origin, Problem
-from ingressd.model.secret import PrivateBytes
+from ingressd.model.secret import PrivateBytes, without_keys
 from ingressd.model.units import Certificate, TlsHost
 
 
@@ -70,6 +70,7 @@ def _pair(found: object, reader: CertificateReader) -> tuple[tuple[bytes, Privat
     missing = [name for name, value in (("tls.crt", cert), ("tls.key", key.reveal())) if not value]
     if missing:
         return (cert, key), Pair(fault=f"there is no {' and no '.join(missing)}")
+    cert = without_keys(cert)
     return (cert, key), reader.read(cert, key)
 
 

@@ -25,13 +25,17 @@ class CredentialsError(Exception):
 
 
 class Access(NamedTuple):
-    """One reading. `client` is a new RESTClientObject when what a connection depends on is not as it was, else None."""
+    """One reading. `client` is a new RESTClientObject when what a connection depends on is not as it was, else None.
+    `authorization` is a secret, and `proxy` may name one."""
 
     host: str
     authorization: str
     proxy: str | None
     transport: bytes
     client: Any
+
+    def __repr__(self) -> str:
+        return f"<Access to {self.host}>"
 
 
 class Credentials:
@@ -79,12 +83,14 @@ class Credentials:
             )
         except TimeoutError:
             raise CredentialsError(f"the exec plugin did not end within {EXEC_TIMEOUT_S:.0f} s") from None
-        except (library.config_error, OSError, aiohttp.ClientError, yaml.YAMLError) as error:
+        except yaml.YAMLError as error:
+            raise CredentialsError(f"{self._config.kubeconfig} is not YAML{_where(error)}") from None
+        except (library.config_error, OSError, aiohttp.ClientError) as error:
             raise CredentialsError(str(error) or type(error).__name__) from None
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-            # What the library raises when a kubeconfig is YAML and nothing else.
+            # What the library raises when a kubeconfig is YAML and nothing else. Its words may quote a token, as above.
             where = self._config.kubeconfig or "the service account"
-            raise CredentialsError(f"{where} is malformed ({type(error).__name__}: {error})") from None
+            raise CredentialsError(f"{where} is malformed ({type(error).__name__})") from None
         finally:
             # Certificates and keys written into a kubeconfig become files, for the time of a reading only.
             library.forget_files()
@@ -126,6 +132,13 @@ class Credentials:
             temp_file_path=MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None,
         )
         self._loaded_from, self._loaded_at_s = file, self._clock()
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """Where a text is no YAML, and during what; without PyYAML's words, which quote what it stumbled over."""
+    mark, context = getattr(error, "problem_mark", None), getattr(error, "context", None) or ""
+    line = f", line {mark.line + 1}" if mark is not None else ""
+    return f"{line}, {context}" if context.startswith("while ") else line
 
 
 def _transport(configuration: Any) -> bytes:

@@ -11,7 +11,7 @@ from stage.apiserver.server import FakeApiServer
 
 from ingressd.control.sources.cluster import api as api_module
 from ingressd.control.sources.cluster.api import ApiError, ApiServer
-from ingressd.control.sources.cluster.credentials import Credentials
+from ingressd.control.sources.cluster.credentials import Access, Credentials
 from ingressd.control.sources.cluster.wire import Lines
 from ingressd.settings.config import KubernetesConfig
 from ingressd.version import __version__
@@ -306,6 +306,34 @@ def test_a_kubeconfig_that_cannot_be_read_is_said_and_read_again(tmp_path, plain
         return error.value
 
     assert says in run(of(path), scenario, clock=clock).message
+
+
+SPELLINGS = ("*{}", "!{} x", "!{}!x y", "[{}", "!!int {}", "!!bool {}", "!!float {}", "!!timestamp {}", "!!binary {}")
+SPELLINGS += ("'{}", '"{}\\q"', "@{}", "{}: x", "&{} x\n    other: &{} y")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_token_that_breaks_its_kubeconfig_is_quoted_nowhere(tmp_path, spelling):
+    token = "hunter2hunter2"
+    with FakeApiServer(token=token) as server:
+        path = server.write_kubeconfig(tmp_path)
+        before = path.read_text()
+        path.write_text(before.replace(f"token: {token}", f"token: {spelling.replace('{}', token)}"))
+        assert path.read_text() != before
+
+        async def scenario(api):
+            with pytest.raises(ApiError) as error:
+                await api.request("GET", SERVICES)
+            return error.value
+
+        error = run(of(path), scenario)
+    assert error.status in (0, 401)
+    assert token not in f"{error!r} {error} {error.message}"
+
+
+def test_what_was_read_shows_neither_token_nor_proxy():
+    access = Access("https://api.test", "Bearer hunter2", "http://user:hunter2@proxy.test:3128", b"", None)
+    assert repr(access) == str(access) == f"{access}" == "<Access to https://api.test>"
 
 
 def test_credentials_that_vanish_stay_in_use(tmp_path, plain):
