@@ -218,6 +218,8 @@ class WorkerCounters:
         living: set[Labels] = set()
         for labels, series in self._series.items():
             living.add(labels)
+            if not series.cells:
+                continue
             sent = self._sent.get(labels)
             if sent is None:
                 sent = self._sent[labels] = {}

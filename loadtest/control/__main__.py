@@ -88,7 +88,7 @@ def many_services(options: argparse.Namespace, wanted: set[str]) -> Results:
     if "scale" not in wanted:
         return {}
     with _system(options, "scale") as system:
-        system.start(world.applications(options.applications, system.pod_port))
+        system.start(world.applications(options.applications, system.pod_port, paths=("/",)))
         found = scale.measure(system, applications=options.applications, per_s=20.0, seconds=options.seconds)
     _say(report.scale_text(found))
     return {"scale": found}

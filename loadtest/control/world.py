@@ -99,12 +99,12 @@ def ingress_class() -> Object:
     }
 
 
-def applications(count: int, port: int) -> Iterator[Object]:
+def applications(count: int, port: int, *, paths: Sequence[str] = ("/", "/api/v1")) -> Iterator[Object]:
     """The class, the namespaces, and `count` applications: an Ingress, a Service, a slice with one pod each."""
     yield ingress_class()
     for index in range(NAMESPACES):
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace_of(index)}}
     for index in range(count):
-        yield ingress(index)
+        yield ingress(index, paths=paths)
         yield service(index)
         yield endpoint_slice(index, [endpoint(pod_address(index))], port)

@@ -61,6 +61,9 @@ class Builder:
         """Of each compiled host the keys of the policies and upstreams that its routes use …"""
         self._users: dict[str, set[str]] = {}
         """… and the other way round."""
+        self._limits_of = units.process
+        self._limits = pool_limits(units.process)
+        """One object for all groups."""
         self._meanwhile: list[str] = []
         """Hosts compiled, and upstreams opened, since the last change was committed."""
         self._opened: list[str] = []
@@ -183,15 +186,17 @@ class Builder:
             own_column=self._worker.column,
         )
         process = units.process
-        group.set_limits(pool_limits(process))
+        if process is not self._limits_of:
+            self._limits_of, self._limits = process, pool_limits(process)
+        group.set_limits(self._limits)
         group.set_budget(process.retry_budget_percent, process.retry_budget_min_per_s)
         return group
 
     def apply_process(self, process: ProcessPolicy) -> None:
         """Limits and budgets of every group."""
-        limits = pool_limits(process)
+        self._limits_of, self._limits = process, pool_limits(process)
         for group in self.groups.values():
-            group.set_limits(limits)
+            group.set_limits(self._limits)
             group.set_budget(process.retry_budget_percent, process.retry_budget_min_per_s)
 
     def apply_upstream(self, change: Change, name: str) -> None:

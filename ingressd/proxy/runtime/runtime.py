@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from ingressd.filters.base import RequestFilter, ResponseFilter
@@ -62,13 +63,19 @@ class CompiledRoute:
         self.read_timeout_s = policy.read_timeout_s
         self.unheard_s = min(policy.connect_timeout_s, policy.read_timeout_s)
         """When a request that is not answered is looked after: has it arrived at all?"""
-        self.upgrades = frozenset(token.encode("ascii") for token in policy.upgrades)
+        self.upgrades = _tokens(policy.upgrades)
         self.log = policy.access_log and process.access_log.path != ""
         origin = route.origin
         self.label = f"{origin.kind}/{origin.namespace}/{origin.name}" if origin.namespace else _static_label(route)
         self.upstream_name = route.upstream or ""
         filters: tuple[tuple[RequestFilter, ...], tuple[ResponseFilter, ...]] = compile_filters(process, policy, route)
         self.request_filters, self.response_filters = filters
+
+
+@lru_cache(64)
+def _tokens(upgrades: frozenset[str]) -> frozenset[bytes]:
+    """One object for all routes with the same; there are few different ones."""
+    return frozenset(token.encode("ascii") for token in upgrades)
 
 
 def _static_label(route: Route) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 WINDOW_S: Final = 10
+_NO_BUCKETS: Final[list[int]] = []
 
 
 class RetryBudget:
@@ -19,8 +20,8 @@ class RetryBudget:
     def __init__(self, *, percent: float = 20.0, min_per_s: float = 3.0) -> None:
         self._share = percent / 100.0
         self._window_minimum = min_per_s * WINDOW_S
-        self._requests: list[int] = []  # Of most upstreams nobody ever asks anything.
-        self._retries: list[int] = []
+        self._requests: list[int] = _NO_BUCKETS  # Until the first request.
+        self._retries: list[int] = _NO_BUCKETS
         self._window_requests = 0
         self._current = 0
         self._next = 0.0

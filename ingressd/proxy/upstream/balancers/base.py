@@ -58,7 +58,7 @@ class EndpointSet:
         self._eligible: list[EndpointState] = []
         self._only: EndpointState | None = None
         self._due = 0.0
-        self.usable: list[EndpointState] = []
+        self.usable: list[EndpointState] = []  # Replaced whole, never changed: mostly it is the eligible ones.
 
     def update(self, endpoints: Sequence[EndpointState]) -> None:
         """Take a new list. States of addresses that stay must be the same objects."""
@@ -66,7 +66,7 @@ class EndpointSet:
         self._eligible = [endpoint for endpoint in weighted if not endpoint.draining] or weighted
         self._only = self._eligible[0] if len(self._eligible) == 1 else None
         self._due = 0.0
-        self.usable = list(self._eligible)
+        self.usable = self._eligible
         self._usable_changed()
 
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
@@ -90,7 +90,7 @@ class EndpointSet:
         self._due = now + self.SYNC_S
         usable = [endpoint for endpoint in self._eligible if not outlier.is_ejected(endpoint, now)] or self._eligible
         if usable != self.usable:
-            self.usable = list(usable)
+            self.usable = usable
             self._usable_changed()
 
     def _usable_changed(self) -> None:
