@@ -48,6 +48,14 @@ CLIENT_HELLOS = [
     records(hello(extension(21, b"\0" * 40), server_name(b"b.example")), 30),
     records(hello()),
 ]
+PROXY_HEADERS = [
+    b"PROXY TCP4 9.9.9.9 8.8.8.8 1111 80\r\nGET / HTTP/1.1\r\n",
+    b"PROXY TCP6 2001:db8::1 ::ffff:1.2.3.4 65535 0\r\n",
+    b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\t\t\t\t\x08\x08\x08\x08\4W\0PGET /",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x2d" + bytes(36) + b"\4\0\1x\2\0\2ab",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+]
 BITS = [
     *(bytes([i]) for i in (*range(33), 0x7F, 0x80, 0x85, 0xA0, 0xFF)),
     *(bytes([sign]) for sign in b':,;|"\\/?#%*@[]_-019fx+'),

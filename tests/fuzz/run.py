@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fuzz.exchanges import ExchangeChecker
-from fuzz.mutate import CHUNKED, CLIENT_HELLOS, REQUESTS, RESPONSES, ROUTED, Mutator
+from fuzz.mutate import CHUNKED, CLIENT_HELLOS, PROXY_HEADERS, REQUESTS, RESPONSES, ROUTED, Mutator
 from fuzz.targets import Checker
 
 TARGETS = {
@@ -24,6 +24,7 @@ TARGETS = {
     "response": RESPONSES,
     "chunked": CHUNKED,
     "client_hello": CLIENT_HELLOS,
+    "proxy_header": PROXY_HEADERS,
     "exchange": ROUTED,
     "answer": RESPONSES,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+from ipaddress import ip_address
 
 from protocol.oracles import (
     LLHTTP_METHODS,
@@ -24,6 +25,7 @@ from protocol.reading import Message, Stream
 from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
 from ingressd.protocol.client_hello import parse_client_hello
 from ingressd.protocol.h1 import UNTIL_CLOSE, HeadLimits
+from ingressd.protocol.proxy_protocol import ProxyHeaderError, parse_proxy_header
 
 REQUEST_STATUSES = frozenset({400, 405, 414, 417, 431, 501, 505})
 _REQUEST_LINE = re.compile(rb"[A-Z_-]+ (\*|/[\x21\x22\x24-\x7e]*) HTTP/1\.1").fullmatch
@@ -174,6 +176,24 @@ class Checker:
                 assert all(hello.alpn)
                 seen.append((hello.sni, hello.alpn, hello.versions))
         assert len(set(seen)) <= 1
+
+    def proxy_header(self, data: bytes) -> None:
+        """No beginning is refused when the whole is not, and none is taken for less."""
+        try:
+            whole = parse_proxy_header(data)
+        except ProxyHeaderError:
+            self.refused += 1
+            return
+        end = self.random.randrange(len(data) + 1)
+        part = parse_proxy_header(data[:end])
+        if whole is None:
+            assert part is None
+            return
+        self.accepted += 1
+        assert 0 < whole.size_bytes <= len(data)
+        assert part == (whole if end >= whole.size_bytes else None)
+        for address in (whole.source, whole.destination):
+            assert address is None or (str(ip_address(address[0])) == address[0] and 0 <= address[1] <= 65535)
 
 
 def check_fields(fields: list[bytes], *, never: frozenset[bytes] = _NEVER) -> None:
