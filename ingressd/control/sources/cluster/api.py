@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from ingressd.control.sources.cluster.credentials import Access, Credentials, CredentialsError
+from ingressd.control.sources.cluster.credentials import Access, Credentials, CredentialsError, said_by
 from ingressd.control.sources.cluster.proxies import proxy_for
 from ingressd.settings.config import KubernetesConfig
 from ingressd.version import __version__
@@ -295,7 +295,7 @@ def _failures() -> Iterator[None]:
         raise ApiError(0, "Timeout", "no answer in time") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # A ValueError is about a URL or a proxy that aiohttp cannot use.
-        raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from None
+        raise ApiError(0, "Unreachable", said_by(error)) from None
 
 
 def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ApiError:

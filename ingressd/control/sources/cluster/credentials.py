@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,9 @@ EXEC_TIMEOUT_S: Final = 15.0
 FRESH_AGAIN_S: Final = 10.0
 """How often an exec plugin may be asked although the token that it gave has not expired."""
 MEMORY_FOLDER: Final = "/dev/shm"  # noqa: S108 - a file system in memory, and every file in it is made by mkstemp
+
+
+_USER: Final = re.compile(r"(?<=://)[^\s'\"]*@")
 
 
 class CredentialsError(Exception):
@@ -86,7 +90,7 @@ class Credentials:
         except yaml.YAMLError as error:
             raise CredentialsError(f"{self._config.kubeconfig} is not YAML{_where(error)}") from None
         except (library.config_error, OSError, aiohttp.ClientError) as error:
-            raise CredentialsError(str(error) or type(error).__name__) from None
+            raise CredentialsError(said_by(error)) from None
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             # What the library raises when a kubeconfig is YAML and nothing else. Its words may quote a token, as above.
             where = self._config.kubeconfig or "the service account"
@@ -132,6 +136,11 @@ class Credentials:
             temp_file_path=MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None,
         )
         self._loaded_from, self._loaded_at_s = file, self._clock()
+
+
+def said_by(error: Exception) -> str:
+    """An error's words without the user and password of a URL in them: proxies are named with both."""
+    return _USER.sub("", str(error)) or type(error).__name__
 
 
 def _where(error: yaml.YAMLError) -> str:

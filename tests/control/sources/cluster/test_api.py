@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 
 import pytest
@@ -329,6 +330,35 @@ def test_a_token_that_breaks_its_kubeconfig_is_quoted_nowhere(tmp_path, spelling
         error = run(of(path), scenario)
     assert error.status in (0, 401)
     assert token not in f"{error!r} {error} {error.message}"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "says"),
+    [
+        ("http://user:hunter2@{}", "404, message='Not Found', url='http://127.0.0.1:"),
+        ("http://user:hun/ter2@{}", "Unreachable: http://127.0.0.1:"),
+        ("http://us er:hunter2@{}", "404"),
+        ("http://user:hunter2@[::1:{}", "Unreachable: http://[::1:"),
+    ],
+)
+def test_a_proxys_password_is_quoted_nowhere(tmp_path, plain, proxy, says):
+    # Any server will do that answers CONNECT with something else than 200.
+    path = plain.write_kubeconfig(tmp_path)
+    path.write_text(path.read_text().replace(plain.url, "https://api.test"))
+    proxy = proxy.replace("{}", plain.url.removeprefix("http://"))
+
+    async def scenario():
+        api = await ApiServer.connect(of(path), environ={"HTTPS_PROXY": proxy})
+        try:
+            with pytest.raises(ApiError) as error:
+                await api.request("GET", SERVICES)
+            return str(error.value)
+        finally:
+            await api.close()
+
+    said = asyncio.run(scenario())
+    assert says in said
+    assert not re.search("hun|ter2|user", said)
 
 
 def test_what_was_read_shows_neither_token_nor_proxy():
