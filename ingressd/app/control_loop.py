@@ -54,6 +54,8 @@ from ingressd.settings.flags import parse_flags
 from ingressd.version import __version__
 
 BEAT_S: Final = 0.25
+HAND_ON_S: Final = 1.0
+"""How long reviews that were accepted have once another ingressd serves; the supervisor leaves us more."""
 
 
 class StoppedError(Exception):
@@ -294,7 +296,8 @@ class Controller:
         elif order.op == orders.SUCCEEDED:
             if self._duties is not None:
                 self._duties.hand_on()
-            self._stop(0)
+            self._webhook.leave()
+            self._loop.call_later(HAND_ON_S, self._stop, 0)
         elif order.op == orders.LOG:
             operational_log.configure(order.detail, order.name, process="controller")
         elif order.op == orders.STOP:

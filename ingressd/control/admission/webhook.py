@@ -82,6 +82,11 @@ class Webhook:
         self._report()
         self._changed.set()
 
+    def leave(self) -> None:
+        """Accept no more, since another process does on the same socket; what was accepted is answered."""
+        self._let_go()
+        self._listener.stop()
+
     async def run(self) -> None:
         """Serve what is wanted, until cancelled."""
         try:
