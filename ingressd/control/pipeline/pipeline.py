@@ -32,7 +32,7 @@ PAUSE_S: Final = 0.002
 """While changes come in quick succession, one waits for the next so long …"""
 LONGEST_PAUSE_S: Final = 0.025
 """… and the first of them no longer than this."""
-HOLD_S: Final = 0.1
+HOLD_S: Final = 0.5
 """How long a change waits for a Secret that nothing looked at before, so that its hosts do not start without it."""
 TICK_S: Final = 0.25
 UNSERVED: Final = 50
