@@ -213,11 +213,9 @@ _BUILT: Final = (
         "",
         "Its certificate; wins over `admission.certFile`",
         "validating_webhook_certificate",
-        v.no_control,
+        v.file_name,
     ),
-    Flag(
-        "validating-webhook-key", "", "Its key; wins over `admission.keyFile`", "validating_webhook_key", v.no_control
-    ),
+    Flag("validating-webhook-key", "", "Its key; wins over `admission.keyFile`", "validating_webhook_key", v.file_name),
 )
 
 _LATER: Final = (

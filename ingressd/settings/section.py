@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from ingressd.settings.config import ConfigProblem
 from ingressd.settings.nearest import did_you_mean
+from ingressd.settings.values import file_name
 from ingressd.settings.yaml_reader import KeyPath, Marks, format_path
 
 _HOST_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*)):([0-9]{1,5})\Z")
@@ -144,6 +145,11 @@ class Section:
     def file_path(self, key: str, *, required: bool = False) -> str:
         """A path, made absolute from the file's folder; "" stays empty."""
         value = self.text(key, required=required)
+        try:
+            file_name(value)
+        except ValueError as error:
+            self.wrong((key,), str(error))
+            return ""
         return os.path.normpath(os.path.join(self.report.folder, value)) if value else ""
 
     def ip_and_port(self, key: str, *, default: tuple[str, int]) -> tuple[str, int]:

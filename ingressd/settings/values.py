@@ -42,6 +42,13 @@ def no_control(text: str) -> str:
     return text
 
 
+def file_name(text: str) -> str:
+    """A path; not the content of the file, which may be a private key and would be in every message about it."""
+    if "-----BEGIN" in text:
+        raise ValueError("expected the name of a file, got what belongs into one")
+    return no_control(text)
+
+
 def boolean(text: str) -> bool:
     """What Go's strconv.ParseBool takes."""
     if text in ("true", "True", "TRUE", "t", "T", "1"):

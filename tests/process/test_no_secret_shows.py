@@ -176,9 +176,12 @@ def test_certificates_good_and_broken(stumbling: Ingressd, pairs: tuple[Pair, Pa
 
 
 @pytest.mark.parametrize("file", ["keyFile", "certFile"])
-def test_a_key_in_place_of_its_files_name(tmp_path: Path, pairs: tuple[Pair, Pair, Pair], file: str) -> None:
+@pytest.mark.parametrize("lines", ["\n", " "], ids=["as it is", "folded by YAML"])
+def test_a_key_in_place_of_its_files_name(
+    tmp_path: Path, pairs: tuple[Pair, Pair, Pair], file: str, lines: str
+) -> None:
     good = pairs[0]
-    entry = {**write_pair(tmp_path, "good", good.cert, good.key), file: good.key.decode()}
+    entry = {**write_pair(tmp_path, "good", good.cert, good.key), file: good.key.decode().replace("\n", lines)}
     first = {"hosts": ["first.test"], **write_pair(tmp_path, "first", good.cert, good.key)}
     with running(tmp_path, log={"level": "debug"}, tls=[first]) as ingressd:
         ingressd.config["tls"].append({"hosts": ["good.test"], **entry})

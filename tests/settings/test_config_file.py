@@ -1,5 +1,7 @@
 """The configuration file: every key, and every way to get one wrong."""
 
+import json
+
 import pytest
 
 from ingressd.settings.config import EndpointConfig, KubernetesConfig, ListenerConfig, RouteConfig, TlsConfig
@@ -200,3 +202,21 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_not_utf8():
     loaded = parse_config(b"zone: a\nx: \xff\n", path="c.yaml", environ={}, flags={}, workers=1)
     assert str(loaded.problems[0]) == "c.yaml:2:4: error: not UTF-8"
+
+
+@pytest.mark.parametrize("lines", ["\n", " "])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"tls": [{"hosts": ["a.test"], "certFile": "a.crt", "keyFile": ...}]},
+        {"tls": [{"hosts": ["a.test"], "certFile": ..., "keyFile": "a.key"}]},
+        {"admission": {"address": ":9443", "certFile": "a.crt", "keyFile": ...}},
+        {"upstreams": {"u": {"endpoints": ["127.0.0.1:1"], "tls": {"certFile": "a.crt", "keyFile": ...}}}},
+    ],
+)
+def test_a_key_in_place_of_its_files_name_is_refused_and_not_quoted(tmp_path, config, lines):
+    key = lines.join(("-----BEGIN PRIVATE KEY-----", "hunter2", "-----END PRIVATE KEY-----"))
+    (tmp_path / "c.yaml").write_text(json.dumps(config, default=lambda _: key))
+    loaded = load_config(str(tmp_path / "c.yaml"), environ={}, flags={})
+    assert loaded.problems
+    assert "hunter2" not in " ".join(map(str, loaded.problems))

@@ -64,6 +64,7 @@ def test_external_names_are_off_unless_allowed():
         ("election-ttl", "3601s", "InvalidValue", "expected a time from 1s to 1h"),
         ("election-id", "a_b", "InvalidValue", "no object name"),
         ("validating-webhook", "example.com:8443", "InvalidValue", "expected an IP address and a port"),
+        ("validating-webhook-key", "-----BEGIN PRIVATE KEY-----", "InvalidValue", "expected the name of a file"),
         ("default-backend-servic", "a/b", "UnknownKey", "did you mean 'default-backend-service'?"),
         ("tcp-services-configmap", "a/b", "NotBuilt", "not built yet"),
         ("enable-ssl-passthrough", "true", "NotBuilt", "not built yet"),
