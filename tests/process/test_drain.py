@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 
 import pytest
 from stage.load import Load, fetch, upstream
 from stage.running import Ingressd, route_to
-from stage.wire import Client, request_bytes
+from stage.wire import Client, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
 
@@ -120,3 +121,27 @@ def test_a_second_signal_ends_everything_at_once(serving):
     assert ended_within(ingressd, 1.0) == 128 + signal.SIGTERM
     assert len(children) == 3
     thread.join()
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["tls", "proxy header and tls"])
+def test_who_was_accepted_before_the_end_is_served(serving, proxied):
+    """A connection whose PROXY header and ClientHello are on their way when nobody listens any more."""
+    ingressd = serving(**({"use-proxy-protocol": "true"} if proxied else {}))
+    with socket.create_connection(ingressd.https, 5) as plain:
+        time.sleep(0.2)
+        ingressd.send_signal(signal.SIGTERM)
+        ingressd.wait_until(lambda: fetch(ingressd.http).error, within_s=2)
+        if proxied:
+            plain.sendall(b"PROXY TCP4 9.9.9.9 8.8.8.8 1111 443\r\n")
+        with client_tls().wrap_socket(plain, server_hostname="api.test") as secure:
+            secure.sendall(request_bytes("/late", host="api.test"))
+            assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert ended_within(ingressd, 2.5) == 0
+
+
+def test_who_says_nothing_does_not_hold_the_end_up(serving):
+    ingressd = serving()
+    with socket.create_connection(ingressd.https, 5), socket.create_connection(ingressd.https, 5):
+        time.sleep(0.2)
+        ingressd.send_signal(signal.SIGTERM)
+        assert ended_within(ingressd, 2.5) == 0

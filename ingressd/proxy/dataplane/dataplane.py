@@ -21,6 +21,7 @@ from ingressd.observe.stalls import LoopWatch
 from ingressd.proxy.dataplane.building import Builder
 from ingressd.proxy.dataplane.state import Change, UnitState
 from ingressd.proxy.drain.linger import has_unread
+from ingressd.proxy.http.client import FRESH_S
 from ingressd.proxy.listener.acceptor import Acceptor
 from ingressd.proxy.routing.table import UNBUILT, HostRoutes, RouteTable
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
@@ -76,6 +77,7 @@ class Dataplane:
         self._contexts = UpstreamContexts(libssl)
         self._draining = False
         self._stopped_accepting = False
+        self._stopped_s = 0.0
         process = self._units.process
         self._worker = Worker(
             loop=loop,
@@ -277,6 +279,7 @@ class Dataplane:
 
     def _stop_accepting(self) -> None:
         self._stopped_accepting = True
+        self._stopped_s = self._worker.clock()
         for acceptor in self._acceptors.values():
             acceptor.accept_waiting()
         for name in list(self._sockets):
@@ -297,7 +300,9 @@ class Dataplane:
             await asyncio.sleep(DRAIN_LOOK_S)
             if self._stopped_accepting:
                 self._close_idle()
-                if not self._worker.clients:
+                # Who has just been accepted gets the same moment as a client whose first request is on the way.
+                fresh = self._worker.arrivals and clock() < self._stopped_s + FRESH_S
+                if not self._worker.clients and not fresh:
                     break
         for client in list(self._worker.clients):
             client.abort()

@@ -153,15 +153,21 @@ class Acceptor:
         if self.listener.protocol == "HTTP":
             return ClientConnection(worker, listener=self.listener.name, port=port, tls=False, peer=peer)
         make_client = partial(self._make_tls_client, peer, port)
-        server = TlsServer(self._store, make_client, self._share, on_lost=worker.wheel.remove)
+        server = TlsServer(self._store, make_client, self._share, on_lost=self._arrived)
         # nginx bounds the handshake by `client_header_timeout`, too.
         server.deadline_s = worker.clock() + worker.current.process.client_header_timeout_s
         worker.wheel.schedule(server)
+        worker.arrivals.add(server)
         return server
 
     def _make_tls_client(self, peer: Address | None, port: bytes, transport: TlsServer) -> ClientConnection:
-        self.worker.wheel.remove(transport)
+        self._arrived(transport)
         return ClientConnection(self.worker, listener=self.listener.name, port=port, tls=True, peer=peer)
+
+    def _arrived(self, transport: TlsServer) -> None:
+        """The handshake is done, or never will be."""
+        self.worker.wheel.remove(transport)
+        self.worker.arrivals.discard(transport)
 
     def _rest(self) -> None:
         self.worker.loop.remove_reader(self._sock.fileno())

@@ -33,6 +33,7 @@ class ProxyPreface:
         self.wheel_slot = -1
         self.wheel_at_s = 0.0
         worker.wheel.schedule(self)
+        worker.arrivals.add(self)
 
     # ------------------------------------------------------------------------------------------------ asyncio
     def connection_made(self, transport: Any) -> None:
@@ -59,7 +60,11 @@ class ProxyPreface:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._worker.wheel.remove(self)
+        self._worker.arrivals.discard(self)
 
     def pause_writing(self) -> None:
         """Nothing is written here."""
@@ -83,9 +88,9 @@ class ProxyPreface:
             raise ProxyHeaderError("sender is not within proxy-real-ip-cidr")
         else:
             client = None
-        worker.wheel.remove(self)
         self._data = b""
         protocol = self._make(client, port)
+        self._leave()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if rest:
@@ -94,7 +99,7 @@ class ProxyPreface:
 
     def _refuse(self, reason: str) -> None:
         worker = self._worker
-        worker.wheel.remove(self)
+        self._leave()
         worker.counters.proxy_headers_refused += 1
         transport = self._transport
         if transport is not None and not transport.is_closing():

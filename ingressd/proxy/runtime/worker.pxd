@@ -5,6 +5,7 @@ from ingressd.proxy.upstream.outbox cimport Outbox
 
 cdef class Worker:
     cdef public object access_log
+    cdef public set arrivals
     cdef public object buffer
     cdef public set clients
     cdef public object clock

@@ -22,6 +22,7 @@ class Worker:
 
     __slots__ = (
         "access_log",
+        "arrivals",
         "buffer",
         "clients",
         "clock",
@@ -61,6 +62,8 @@ class Worker:
         self.buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.clients: set[Any] = set()
         """Open client connections, so that a drain finds them."""
+        self.arrivals: set[Any] = set()
+        """Accepted connections that are no clients yet: their PROXY header or their TLS handshake is not done."""
         self.log_lines_lost = 0
         """Access log lines that writers closed by now have dropped."""
         self.draining = False
