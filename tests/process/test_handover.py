@@ -177,7 +177,11 @@ def test_ten_hand_overs_under_load_refuse_nothing_and_fail_nothing(echoing):
         outcome = fetch(ingressd.http)
         assert (outcome.status, outcome.error) == (200, ""), outcome
 
-    with Client(ingressd.http, timeout_s=90) as tunnel, Client(ingressd.http, timeout_s=90) as download:
+    with (
+        contextlib.closing(kept),
+        Client(ingressd.http, timeout_s=90) as tunnel,
+        Client(ingressd.http, timeout_s=90) as download,
+    ):
         tunnel.send(request_bytes("/", host="echo.test", lines=UPGRADE))
         assert tunnel.reply().status == 101
         download.send(request_bytes("/", host="slow.test"))
@@ -193,7 +197,6 @@ def test_ten_hand_overs_under_load_refuse_nothing_and_fail_nothing(echoing):
                 tunnel.send(masked(b"after %d" % number))
                 assert tunnel.take(9) == b"\x81\x07after %d" % number
         whole = download.reply()
-    kept.close()
     assert len(set(pids)) == 10
     assert (asking.failed, keeping.failed, resuming.failed, probing.failed) == ([], [], [], [])
     assert min(asking.times, keeping.times, resuming.times) > 100
