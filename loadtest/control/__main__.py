@@ -20,10 +20,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from loadtest import machine, pages  # noqa: E402 - the fake API server is in tests/
 from loadtest.control import churn, probe, report, rolling, scale, world  # noqa: E402
+from loadtest.control.strangers import undisturbed  # noqa: E402
 from loadtest.control.system import System  # noqa: E402
 from loadtest.launch import RESULTS, MissingError  # noqa: E402
 
 Results = dict[str, Any]
+
+TOUCHED = 200
+"""Applications that change under load; as many behind them do not."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--mutations", type=int, default=1000)
     options.add_argument("--seconds", type=float, default=60.0, help="for the mutations")
     options.add_argument("--rate", type=float, default=1500.0, help="requests a second while there are mutations")
+    options.add_argument("--tries", type=int, default=3, help="of the mutations, while others disturb them")
     options.add_argument("--applications", type=int, default=5000, help="routes and Services of the memory test")
     options.add_argument("--rolls", type=int, default=5, help="how often every pod is replaced")
     options.add_argument("--name", default="control", help="results/NAME.json")
@@ -66,13 +71,14 @@ def big_cluster(options: argparse.Namespace, wanted: set[str]) -> Results:
             found["probe"] = probe.measure(system, base=options.ingresses, rounds=options.rounds)
             _say(report.probe_text(found["probe"]))
         if "churn" in wanted:
-            found["churn"] = churn.measure(
-                system,
-                touched=200,
-                untouched=200,
-                mutations=options.mutations,
-                seconds=options.seconds,
-                rate=options.rate,
+            edits = churn.Mutations(system, first=probe.LAST, count=TOUCHED)
+            edits.prepare()
+            found["churn"] = undisturbed(
+                lambda: churn.measure(
+                    system, edits, mutations=options.mutations, seconds=options.seconds, rate=options.rate
+                ),
+                tries=options.tries,
+                say=_say,
             )
             _say(report.churn_text(found["churn"]))
         if "rolling" in wanted:
@@ -112,6 +118,8 @@ def main() -> int:
     if options.write_docs:
         write_docs(json.loads(path.read_text()))
         return 0
+    if options.ingresses < probe.LAST + 2 * TOUCHED:
+        parser().error(f"--ingresses: at least {probe.LAST + 2 * TOUCHED}")
     wanted = set(options.only.split(","))
     results: Results = {"machine": machine.facts({}), "load_average": os.getloadavg()}
     try:

@@ -27,8 +27,8 @@ class Mutations:
     def __init__(self, system: System, *, first: int, count: int, seed: int = 1) -> None:
         self._system = system
         self._api = system.api
-        self._first = first
-        self._count = count
+        self.first = first
+        self.count = count
         self._random = random.Random(seed)
         self._generation = [0] * count
         self._turn = [0] * count
@@ -45,7 +45,7 @@ class Mutations:
     def prepare(self) -> None:
         """The twins."""
         objects = []
-        for index in range(self._first, self._first + self._count):
+        for index in range(self.first, self.first + self.count):
             twin = f"app-{index}-b"
             address = world.pod_address(index, generation=100)
             objects.append(world.service(index, name=twin))
@@ -61,14 +61,14 @@ class Mutations:
 
     def one(self, number: int) -> None:
         """The next edit."""
-        self._kinds[number % len(self._kinds)](self._random.randrange(self._count))
+        self._kinds[number % len(self._kinds)](self._random.randrange(self.count))
 
     def _write(self, place: int, **how: Any) -> None:
-        self._api.apply(world.ingress(self._first + place, services=[self._backend[place]], **how))
+        self._api.apply(world.ingress(self.first + place, services=[self._backend[place]], **how))
 
     def other_backend(self, place: int) -> None:
         """The Ingress goes to the other of the two Services."""
-        index = self._first + place
+        index = self.first + place
         twin = f"app-{index}-b"
         self._backend[place] = f"app-{index}" if self._backend[place] == twin else twin
         self._write(place)
@@ -86,7 +86,7 @@ class Mutations:
 
     def roll(self, place: int) -> None:
         """A new pod joins, then the old one leaves."""
-        index = self._first + place
+        index = self.first + place
         old, new = self._generation[place], (self._generation[place] + 1) % 100
         self._generation[place] = new
         addresses = [world.pod_address(index, generation=generation) for generation in (old, new)]
@@ -96,7 +96,7 @@ class Mutations:
 
     def replace_service(self, place: int) -> None:
         """A Service that is not in use is deleted and made again, slice first or Service first."""
-        index = self._first + place
+        index = self.first + place
         if self._backend[place] != f"app-{index}":
             self.other_backend(place)
             return
@@ -113,7 +113,7 @@ class Mutations:
 
     def come_and_go(self, place: int) -> None:
         """An Ingress of a host that nobody asks for comes, or goes."""
-        index = self._first + place
+        index = self.first + place
         name = f"guest-{index}"
         if self._api.object("Ingress", world.namespace_of(index), name) is None:
             self._api.apply(world.ingress(index, name=name, host=f"{name}.example.com"))
@@ -142,16 +142,13 @@ def stalls(metrics: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def measure(
-    system: System, *, touched: int, untouched: int, mutations: int, seconds: float, rate: float
-) -> dict[str, Any]:
-    """Load alone for half the time, then with mutations. Applications 0 … are touched, those behind them not."""
-    edits = Mutations(system, first=0, count=touched)
-    edits.prepare()
-    targets = [["touched", world.host_of(index), "/", edits.right(index)] for index in range(touched)]
+def measure(system: System, edits: Mutations, *, mutations: int, seconds: float, rate: float) -> dict[str, Any]:
+    """Load alone for half the time, then with mutations. As many applications behind those of `edits` stay as they are."""
+    first, behind = edits.first, edits.first + edits.count
+    targets = [["touched", world.host_of(index), "/", edits.right(index)] for index in range(first, behind)]
     targets += [
         ["untouched", world.host_of(index), "/", [f"{world.pod_address(index)}:{system.pod_port}"]]
-        for index in range(touched, touched + untouched)
+        for index in range(behind, behind + edits.count)
     ]
     load = {"host": "127.0.0.1", "port": system.http_port, "rate": rate, "targets": targets}
     time.sleep(1.0)
@@ -170,7 +167,6 @@ def measure(
     failed = [one for group in loaded["groups"].values() for one in group["failed"]]
     quiet, busy = alone["groups"]["untouched"], loaded["groups"]["untouched"]
     return {
-        "ingresses": None,
         "mutations": mutations,
         "seconds": took_s,
         "rate": rate,

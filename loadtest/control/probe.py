@@ -16,6 +16,8 @@ from loadtest.control import world
 from loadtest.control.figures import spread
 from loadtest.control.system import System
 
+LAST = 6000
+"""Applications before this one are changed, so there must be so many."""
 PAUSE_S = (0.02, 0.2)
 """Between changes: some fall into the rest after the one before, some not."""
 SETTLE_S = 0.05

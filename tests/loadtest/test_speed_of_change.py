@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import pages
-from loadtest.control import client, figures, owners, report, rolling, world
+from loadtest import pages, procfs
+from loadtest.control import client, figures, owners, report, rolling, strangers, world
 from loadtest.control.child import Child
 from loadtest.control.connection import LOST, Answer, request_bytes
 
@@ -146,7 +146,7 @@ def results() -> dict:
             "failed": 0,
             "untouched": {"alone": latencies, "with mutations": latencies},
             "p99_added_ms": 0.5,
-            "stalls": {"controller stalls": 0.0, "controller worst ms": 12.0},
+            "stalls": {"controller stalls": 7.0, "controller worst ms": 12.0},
         },
         "scale": {
             "applications": 5000,
@@ -163,9 +163,41 @@ def results() -> dict:
 
 def test_the_report_says_every_goal_and_every_peer():
     text = report.everything(json.loads(json.dumps(results())))
-    for expected in ("3.0 ms", "9.0 ms", "0 of 90,000", "12.0 ms", "111 MiB", "agentgateway", "20 pods replaced"):
+    for expected in (
+        "3.0 ms",
+        "9.0 ms",
+        "0 of 90,000",
+        "controller 12 ms",
+        "111 MiB",
+        "agentgateway",
+        "20 pods replaced",
+    ):
         assert expected in text, expected
     assert report.everything({"probe": results()["probe"]})
+
+
+def test_the_quietest_of_several_tries_counts(monkeypatch):
+    shares = iter([0.5, 0.2, 0.3])
+    monkeypatch.setattr(strangers, "_busy_ticks", _ticks(shares))
+    monkeypatch.setattr(strangers.procfs, "cpu_used", lambda pids: procfs.Cpu(0, {}))
+    said = []
+    found = strangers.undisturbed(lambda: {"try": len(said)}, tries=3, say=said.append)
+    assert (found["try"], found["strangers"]) == (1, pytest.approx(0.2))
+    assert len(said) == 3
+
+
+def _ticks(shares):
+    busy, total = 0.0, 0
+    began = True
+
+    def ticks() -> tuple[float, int]:
+        nonlocal busy, total, began
+        if not began:
+            busy, total = busy + next(shares) * 1000, total + 1000
+        began = not began
+        return busy, total
+
+    return ticks
 
 
 def test_the_page_has_a_place_for_it():
