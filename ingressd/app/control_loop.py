@@ -180,8 +180,9 @@ class Controller:
             self._loop.remove_reader(self._channel.fileno())
             if self._snapshot is not None:
                 await self._snapshot.close()
-            self._publisher.close()
+            # Before the links: what was accepted is answered by one that still knows its workers.
             await self._admin.close()
+            self._publisher.close()
         return code
 
     def _stop(self, code: int) -> None:
