@@ -143,7 +143,7 @@ def stalls(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def measure(system: System, edits: Mutations, *, mutations: int, seconds: float, rate: float) -> dict[str, Any]:
-    """Load alone for half the time, then with mutations. As many applications behind those of `edits` stay as they are."""
+    """Load alone for half the time, then with mutations. As many applications behind those of `edits` do not change."""
     first, behind = edits.first, edits.first + edits.count
     targets = [["touched", world.host_of(index), "/", edits.right(index)] for index in range(first, behind)]
     targets += [
