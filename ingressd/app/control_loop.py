@@ -324,7 +324,8 @@ class Controller:
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Fresh numbers of every worker."""
         await self._publisher.flush_counters()
-        self._metrics.capture()
+        for _ in self._metrics.capture_in_steps():
+            await asyncio.sleep(0)
         return await asyncio.to_thread(self._metrics.expose, accept)
 
     def _state(self) -> State:

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from ingressd.observe import metrics as metrics_module
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.metrics import CertificateExpiry, Identity, Metrics, State, WorkerState
 from ingressd.observe.stalls import Stalls
@@ -92,6 +93,23 @@ def test_stalls_of_workers_add_up_and_the_worst_is_the_worst(totals):
     assert value(found, "ingressd_loop_stall_max_seconds", process="worker") == 0.2
     assert value(found, "ingressd_loop_stalls_total", process="controller") == 1
     assert value(found, "ingressd_loop_stall_max_seconds", process="controller") == 0.07
+
+
+def test_what_changes_between_the_steps_of_a_capture_does_not_break_it(metrics, totals, monkeypatch):
+    monkeypatch.setattr(metrics_module, "STEP_ROWS", 1)
+    counters, held = WorkerCounters(), []
+    for number in range(5):
+        held.append(counters.series(**SHOP, host=f"h{number}", path="/"))
+        held[-1].add(b"GET", 200, 0.02, 0.01, 100, 5000)
+    totals.absorb((0, 1), counters.take())
+    steps = 0
+    for _ in metrics.capture_in_steps():
+        steps += 1
+        held.pop()
+        totals.absorb((0, 1), counters.take())
+        totals.absorb((steps, 1), worker(1)[0].take())
+    assert 1 < steps <= 5
+    assert b"h0" in metrics.expose("")[0]
 
 
 def test_buckets_are_cumulative(metrics, totals):
