@@ -120,6 +120,14 @@ class Client:
             due = max(due + interval_s, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
+    async def visit(self, hosts: list[str]) -> int:
+        """Ask every worker once for each of these hosts; how many answers were not 200."""
+        wrong = 0
+        for connection in self._connections.values():
+            for host in hosts:
+                wrong += (await connection.ask(request_bytes(host, "/"))).status != 200
+        return wrong
+
     async def load(self, **arguments: Any) -> None:
         """Begin to send requests at a steady rate; see `Load`."""
         self._load = Load(**arguments)
@@ -138,6 +146,7 @@ if __name__ == "__main__":
             "connect": _client.connect,
             "watch": _client.watch,
             "watched": _client.watched,
+            "visit": _client.visit,
             "load": _client.load,
             "loaded": _client.loaded,
         }

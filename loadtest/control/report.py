@@ -96,11 +96,12 @@ def churn_text(churn: Mapping[str, Any]) -> str:
 
 def scale_text(scale: Mapping[str, Any]) -> str:
     """A row a process."""
-    rest, busy = scale["at_rest_kib"], scale["churning_kib"]
-    rows = [[role, f"{rest[role] / MIB:.1f}", f"{busy.get(role, 0) / MIB:.1f}"] for role in sorted(rest)]
-    rows.append(["all", f"{sum(rest.values()) / MIB:.1f}", f"{sum(busy.values()) / MIB:.1f}"])
+    states = [scale[name] for name in ("at_rest_kib", "churning_kib", "asked_kib")]
+    rows = [[role, *(f"{one.get(role, 0) / MIB:.1f}" for one in states)] for role in sorted(states[0])]
+    rows.append(["all", *(f"{sum(one.values()) / MIB:.1f}" for one in states)])
     what = f"{scale['changes_per_s']:g} changes a second take {scale['cpu_percent']:.0f} % of a CPU."
-    return f"{table.render(('process', 'PSS MiB at rest', 'PSS MiB while changing'), rows)}\n\n{what}"
+    head = ("PSS MiB", "at rest", "while changing", "after a request for every host")
+    return f"{table.render(head, rows)}\n\n{what}"
 
 
 def rolling_text(rolling: Mapping[str, Any], failover: Mapping[str, Any] | None) -> str:

@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 from loadtest import procfs
+from loadtest.control import world
 from loadtest.control.churn import Mutations, steadily
 from loadtest.control.system import System
+from loadtest.launch import MissingError
 
 LOOK_S = 2.0
 
@@ -36,7 +38,13 @@ def measure(system: System, *, applications: int, per_s: float, seconds: float) 
     took_s = steadily(mutations, count=int(per_s * seconds), seconds=seconds, between=look)
     cpu_s = procfs.cpu_between(before, procfs.cpu_used(tree))
     look(float("inf"))
+    # A worker compiles a host when it is asked for first: what it takes when all have been.
+    unvisited = system.client.ask("visit", hosts=[world.host_of(index) for index in range(applications)])
+    if unvisited:
+        raise MissingError(f"{unvisited} routes do not answer")
+    time.sleep(2.0)
     return {
+        "asked_kib": system.memory_kib(),
         "applications": applications,
         "changes_per_s": per_s,
         "seconds": took_s,

@@ -155,6 +155,7 @@ def results() -> dict:
             "cpu_percent": 7.0,
             "at_rest_kib": {"controller": 80 * 1024, "worker 0": 25 * 1024},
             "churning_kib": {"controller": 84 * 1024, "worker 0": 27 * 1024},
+            "asked_kib": {"controller": 84 * 1024, "worker 0": 38 * 1024},
         },
         "rolling": {"pods": 20, **judge([failed("POST-1")], ["POST-1"])},
         "failover": {"rounds": 3, "away_s": 4.0, "requests": 100, "failed": 0, "tries_at_the_dead_pod": 3.0},
