@@ -22,7 +22,7 @@ from ingressd.proxy.upstream.budget import RetryBudget
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.outbox import Outbox
-from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
+from ingressd.proxy.upstream.pool import IdlePool, PoolLimits
 
 
 class UpstreamGroup:
@@ -34,7 +34,6 @@ class UpstreamGroup:
         "_outbox",
         "_own_column",
         "_random",
-        "_room",
         "_share",
         "balancer",
         "budget",
@@ -54,7 +53,6 @@ class UpstreamGroup:
         counters: WorkerCounters,
         rng: Random,
         own_column: Any,
-        room: IdleRoom,
     ) -> None:
         """Raises ValueError when the TLS material cannot be used."""
         self.unit = unit
@@ -64,7 +62,6 @@ class UpstreamGroup:
         self._counters = counters
         self._random = rng
         self._own_column = own_column
-        self._room = room
         self.endpoints: dict[str, EndpointState] = {}
         """Keyed by "address:port"."""
         self.balancer: Balancer = BALANCERS[unit.balancer](rng, own_column=own_column)
@@ -84,7 +81,7 @@ class UpstreamGroup:
             self.context = self._contexts.get(unit.tls) if unit.tls is not None else None
             for state in self.endpoints.values():
                 self._leave(state)
-                state.pool = IdlePool(self.limits, self._counters, self._room)
+                state.pool = IdlePool(self.limits, self._counters)
         if unit.balancer != self.unit.balancer:
             self.balancer = BALANCERS[unit.balancer](self._random, own_column=self._own_column)
             self.balancer.update(list(self.endpoints.values()))
@@ -108,7 +105,7 @@ class UpstreamGroup:
             state = self.endpoints.get(name)
             if state is None:
                 state = EndpointState(endpoint.address, endpoint.port, base=base_of(name), columns=columns)
-                state.pool = IdlePool(self.limits, self._counters, self._room)
+                state.pool = IdlePool(self.limits, self._counters)
             else:
                 state.base = base_of(name)
             state.weight = endpoint.weight
