@@ -11,22 +11,12 @@ READ_BYTES: Final = 65536
 
 def has_unread(transport: Any) -> bool:
     """Whether the kernel holds bytes (or an end) of this connection that the loop has not read yet."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return False
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    return bool(poll.poll(0))
+    return _has_news(transport, select.POLLIN | select.POLLHUP | select.POLLERR)
 
 
 def was_reset(transport: Any) -> bool:
     """Whether the peer of a connection that is not read any more (its end has come) has reset it since."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return False
-    poll = select.poll()
-    poll.register(sock.fileno(), 0)  # A reset is told unasked. A FIN that was read is not one.
-    return bool(poll.poll(0))
+    return _has_news(transport, 0)  # A reset is told unasked. A FIN that was read is not one.
 
 
 def read_left(transport: Any) -> bytes:
@@ -38,3 +28,13 @@ def read_left(transport: Any) -> bytes:
         return os.read(sock.fileno(), READ_BYTES)
     except OSError:
         return b""
+
+
+def _has_news(transport: Any, asked: int) -> bool:
+    """Whether the kernel has any of these poll(2) events to tell of a connection's socket."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), asked)
+    return bool(poll.poll(0))
