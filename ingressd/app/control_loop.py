@@ -142,6 +142,7 @@ class Controller:
                 ingresses=lambda: self._pipeline.ingress_keys(),
                 watches=self._watches,
             )
+        self._scraping = asyncio.Lock()
         self._watch = LoopWatch(time.monotonic, self._loop.call_later)
         self._admin = AdminListener(self)
         self._webhook = Webhook(
@@ -324,9 +325,13 @@ class Controller:
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Fresh numbers of every worker."""
         await self._publisher.flush_counters()
-        for _ in self._metrics.capture_in_steps():
-            await asyncio.sleep(0)
-        return await asyncio.to_thread(self._metrics.expose, accept)
+        async with self._scraping:
+            for _ in self._metrics.capture_in_steps():
+                await asyncio.sleep(0)
+            try:
+                return await asyncio.to_thread(self._metrics.expose, accept)
+            finally:
+                self._metrics.release()
 
     def _state(self) -> State:
         units = self._pipeline.units()

@@ -92,21 +92,30 @@ class RouteSeries:
 
 
 class CountersReport(msgspec.Struct, array_like=True):
-    """What `WorkerCounters.take` sends. `series`: (labels, [(method, status, cell)]) of what changed."""
+    """What `WorkerCounters.take` sends. `series`: (labels, [(method, status, cell)]) of what changed.
+
+    Cells stay encoded, in a tenth of the memory, until somebody looks at them (`decode_cell`).
+    """
 
     everything: bool
     process: dict[str, float]
-    series: list[tuple[Labels, list[tuple[str, int, list[float]]]]]
+    series: list[tuple[Labels, list[tuple[str, int, msgspec.Raw]]]]
     removed: list[Labels]
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(CountersReport)
+_cell_decoder = msgspec.msgpack.Decoder(list[float])
 
 
 def decode_report(report: bytes) -> CountersReport:
     """The inverse of `WorkerCounters.take`. Raises msgspec.MsgspecError."""
     return _decoder.decode(report)
+
+
+def decode_cell(cell: bytes | msgspec.Raw) -> list[float]:
+    """The numbers of one cell of a report. Raises msgspec.MsgspecError."""
+    return _cell_decoder.decode(cell)
 
 
 ATTRIBUTES: Final = (
@@ -188,7 +197,7 @@ class WorkerCounters:
         self.loop_stalls = 0
         self.tasks = 0
         self._series: WeakValueDictionary[Labels, RouteSeries] = WeakValueDictionary()
-        self._sent: dict[Labels, dict[tuple[bytes, int], int]] = {}
+        self._sent: dict[Labels, int] = {}  # Exchanges of each series when it was last sent.
         self._room = MAX_SERIES
         self._overflow = RouteSeries(OVERFLOW, self)
         self._series[OVERFLOW] = self._overflow
@@ -214,22 +223,19 @@ class WorkerCounters:
 
     def take(self, *, everything: bool = False) -> bytes:
         """The cumulative numbers for `decode_report`: of the series that changed since the last call, or of all."""
-        changed: list[tuple[Labels, list[tuple[str, int, list[float]]]]] = []
+        changed: list[tuple[Labels, list[tuple[str, int, msgspec.Raw]]]] = []
         living: set[Labels] = set()
         for labels, series in self._series.items():
             living.add(labels)
             if not series.cells:
                 continue
-            sent = self._sent.get(labels)
-            if sent is None:
-                sent = self._sent[labels] = {}
-            rows = []
-            for key, cell in series.cells.items():
-                count = cell[COUNT]
-                if everything or sent.get(key) != count:
-                    sent[key] = count
-                    rows.append((key[0].decode("ascii"), key[1], cell))
-            if rows:
+            count = sum([cell[COUNT] for cell in series.cells.values()])
+            if everything or self._sent.get(labels) != count:
+                self._sent[labels] = count
+                rows = [
+                    (method.decode("ascii"), status, msgspec.Raw(_encoder.encode(cell)))
+                    for (method, status), cell in series.cells.items()
+                ]
                 changed.append((labels, rows))
         removed = [labels for labels in self._sent if labels not in living]
         for labels in removed:

@@ -239,6 +239,10 @@ class Metrics:
         for _ in self.capture_in_steps():
             pass
 
+    def release(self) -> None:
+        """Let go of what was captured for series of routes: megabytes that nobody needs before the next scrape."""
+        self._tree.release()
+
     def capture_in_steps(self) -> Iterator[None]:
         """The same, a step at a time: with 10,000 routes in use it takes 0.1 s, for which no loop may be held."""
         return self._tree.capture_in_steps()
@@ -294,6 +298,10 @@ class _TreeCollector(Collector):
         self._rows = rows
         self._process = self._totals.process()
         self._state = self._state_now()
+
+    def release(self) -> None:
+        """Forget the rows."""
+        self._rows = []
 
     def collect(self) -> Iterator[Metric]:
         """All families at this moment."""

@@ -15,6 +15,7 @@ from ingressd.observe.counters import (
     UPSTREAM,
     UPSTREAM_COUNT,
     WorkerCounters,
+    decode_cell,
     decode_report,
 )
 
@@ -22,7 +23,9 @@ NAMES = {"namespace": "shop", "ingress": "front", "service": "cart", "host": "sh
 
 
 def rows(report):
-    return {(labels, method, status): cell for labels, cells in report.series for method, status, cell in cells}
+    return {
+        (labels, method, status): decode_cell(cell) for labels, cells in report.series for method, status, cell in cells
+    }
 
 
 def test_an_exchange_lands_in_its_buckets():

@@ -6,10 +6,14 @@ worker has the encoded units and nothing else: a fraction of the memory, and not
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from operator import itemgetter
 from random import Random
 from typing import Final, Protocol
+
+import msgspec
 
 from ingressd.model.problem import Origin
 from ingressd.model.units import ProcessPolicy, Route, RoutePolicy, Upstream, VirtualHost
@@ -21,9 +25,14 @@ from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.tls.client import UpstreamContexts
 from ingressd.proxy.tls.transport import TlsShare
 from ingressd.proxy.upstream.group import UpstreamGroup
-from ingressd.proxy.upstream.pool import PoolLimits
+from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
+
+KEPT_ROOM: Final = 8
+"""When idle connections are too many, one in so many of the limit is closed at once."""
 
 GroupOf = Callable[[str], UpstreamGroup | None]
+
+NOWHERE: Final = Origin("", "", "")
 
 BROKEN: Final = Route(origin=Origin("Unit", "", "host"), path_type="Prefix", path="/", upstream=None, status=503)
 """In place of a host that cannot be compiled although it could when it came."""
@@ -59,8 +68,9 @@ class Builder:
         self.groups: dict[str, UpstreamGroup] = {}
         self._uses: dict[str, tuple[str, ...]] = {}
         """Of each compiled host the keys of the policies and upstreams that its routes use …"""
-        self._users: dict[str, set[str]] = {}
-        """… and the other way round."""
+        self._users: dict[str, str | set[str]] = {}
+        """… and the other way round: a set only where there are several."""
+        self.room = IdleRoom(self._make_room)
         self._limits_of = units.process
         self._limits = pool_limits(units.process)
         """One object for all groups."""
@@ -106,7 +116,8 @@ class Builder:
             return set(self._uses)
         stale = {host for host in change.hosts if host in self._uses}
         for key in change.used:
-            stale.update(self._users.get(key, ()))
+            users = self._users.get(key, ())
+            stale.update((users,) if isinstance(users, str) else users)
         return stale - change.removed_hosts
 
     def rebuild(self, change: Change, host: str) -> HostRoutes[CompiledRoute] | None:
@@ -138,7 +149,11 @@ class Builder:
             process=units.process,
             group=group_of(route.upstream) if route.upstream is not None else None,
             series=self._worker.counters.series(
-                namespace=origin.namespace, ingress=origin.name, service=route.service, host=host, path=route.path
+                namespace=sys.intern(origin.namespace),
+                ingress=origin.name,
+                service=origin.name if route.service == origin.name else route.service,
+                host=host,
+                path=sys.intern(route.path),
             ),
         )
 
@@ -146,13 +161,20 @@ class Builder:
         self._unlink(unit.host)
         used = self._uses[unit.host] = _used_by(unit)
         for key in used:
-            self._users.setdefault(key, set()).add(unit.host)
+            users = self._users.get(key)
+            if users is None:
+                self._users[key] = unit.host
+            elif isinstance(users, str):
+                self._users[key] = {users, unit.host}
+            else:
+                users.add(unit.host)
 
     def _unlink(self, host: str) -> None:
         for key in self._uses.pop(host, ()):
             users = self._users[key]
-            users.discard(host)
-            if not users:
+            if isinstance(users, set):
+                users.discard(host)
+            if not users or users == host:
                 del self._users[key]
 
     # ------------------------------------------------------------------------------------------------ upstreams
@@ -177,13 +199,14 @@ class Builder:
 
     def _open(self, units: UnitView, unit: Upstream) -> UpstreamGroup:
         group = UpstreamGroup(
-            unit,
+            _without_origin(unit),
             share=self._share,
             outbox=self._worker.outbox,
             contexts=self._contexts,
             counters=self._worker.counters,
             rng=self._random,
             own_column=self._worker.column,
+            room=self.room,
         )
         process = units.process
         if process is not self._limits_of:
@@ -199,6 +222,16 @@ class Builder:
             group.set_limits(self._limits)
             group.set_budget(process.retry_budget_percent, process.retry_budget_min_per_s)
 
+    def _make_room(self) -> None:
+        """Close the idle connections that were used longest ago: more than must be, for a look at all takes time."""
+        limit = self._limits.connections
+        oldest: list[tuple[float, int, IdlePool]] = []
+        pools = [endpoint.pool for group in self.groups.values() for endpoint in group.endpoints.values()]
+        for number, pool in enumerate(pools):
+            oldest.extend((connection.idle_since_s, number, pool) for connection in pool.idle)
+        for _, _, pool in sorted(oldest, key=itemgetter(0, 1))[: len(oldest) - limit + limit // KEPT_ROOM]:
+            pool.retire_oldest(1)
+
     def apply_upstream(self, change: Change, name: str) -> None:
         """Take a new version of an upstream, or let it go. Raises ValueError when its TLS material cannot be used."""
         unit = change.upstream(name)
@@ -208,7 +241,7 @@ class Builder:
                 del self.groups[name]
                 group.close()
         elif group is not None:
-            group.replace(unit)
+            group.replace(_without_origin(unit))
         elif unit.tls is not None:
             self._contexts.get(unit.tls)
 
@@ -258,6 +291,11 @@ def pool_limits(process: ProcessPolicy) -> PoolLimits:
         age_s=process.upstream_keepalive_time_s,
         buffer_bytes=process.buffer_bytes,
     )
+
+
+def _without_origin(unit: Upstream) -> Upstream:
+    """Nobody here asks where an upstream came from, and it is a third of the unit."""
+    return msgspec.structs.replace(unit, origin=NOWHERE)
 
 
 def _used_by(unit: VirtualHost) -> tuple[str, ...]:

@@ -342,14 +342,12 @@ class Dataplane:
         worker.wall_offset_s = wall - now
         self._store.rotate(wall)
         worker.date_line = f"Date: {formatdate(wall, usegmt=True)}\r\n".encode("ascii")
-        idle = 0
         for group in self._builder.groups.values():
             for endpoint in group.endpoints.values():
                 pool = endpoint.pool
                 if pool.idle:
                     pool.sweep(now)
-                    idle += len(pool.idle)
-        worker.counters.pool_idle = idle
+        worker.counters.pool_idle = self._builder.room.count
         worker.counters.tasks = len(asyncio.all_tasks(worker.loop))
         worker.counters.connections_idle = sum([client.idle for client in worker.clients])
         worker.counters.log_lines_dropped = worker.log_lines_lost + worker.access_log.dropped

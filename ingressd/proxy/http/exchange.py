@@ -127,7 +127,7 @@ class Exchange(Attempts):
                 self._answer(answer)
                 return
         if route.group is None:
-            self.refuse(route.route.status, "no upstream")
+            self.refuse(route.status, "no upstream")
             return
         limit = route.body_bytes
         if limit is not None and (

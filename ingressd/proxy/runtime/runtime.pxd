@@ -16,8 +16,8 @@ cdef class CompiledRoute:
     cdef public double read_timeout_s
     cdef public tuple request_filters
     cdef public tuple response_filters
-    cdef public object route
     cdef public RouteSeries series
+    cdef public long status
     cdef public double unheard_s
     cdef public object upgrades
     cdef public str upstream_name

@@ -36,8 +36,8 @@ class CompiledRoute:
         "read_timeout_s",
         "request_filters",
         "response_filters",
-        "route",
         "series",
+        "status",
         "unheard_s",
         "upgrades",
         "upstream_name",
@@ -52,7 +52,8 @@ class CompiledRoute:
         group: UpstreamGroup | None,
         series: RouteSeries,
     ) -> None:
-        self.route = route
+        self.status = route.status
+        """What a route without an upstream answers."""
         self.policy = policy
         self.group = group
         self.series = series

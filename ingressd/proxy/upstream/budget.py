@@ -20,7 +20,7 @@ class RetryBudget:
     def __init__(self, *, percent: float = 20.0, min_per_s: float = 3.0) -> None:
         self._share = percent / 100.0
         self._window_minimum = min_per_s * WINDOW_S
-        self._requests: list[int] = _NO_BUCKETS  # Until the first request.
+        self._requests: list[int] = _NO_BUCKETS  # Until the first request, and the first retry.
         self._retries: list[int] = _NO_BUCKETS
         self._window_requests = 0
         self._current = 0
@@ -40,6 +40,8 @@ class RetryBudget:
         allowed = max(self._window_requests * self._share, self._window_minimum)
         if sum(self._retries) + 1 > allowed:
             return False
+        if not self._retries:
+            self._retries = [0] * WINDOW_S
         self._retries[self._current] += 1
         return True
 
@@ -47,12 +49,12 @@ class RetryBudget:
         """Empty the buckets of the seconds that passed."""
         if not self._requests:
             self._requests = [0] * WINDOW_S
-            self._retries = [0] * WINDOW_S
         second = int(now)
         for passed in range(min(second - int(self._next) + 1, WINDOW_S)):
             bucket = (second - passed) % WINDOW_S
             self._window_requests -= self._requests[bucket]
             self._requests[bucket] = 0
-            self._retries[bucket] = 0
+            if self._retries:
+                self._retries[bucket] = 0
         self._current = second % WINDOW_S
         self._next = float(second + 1)

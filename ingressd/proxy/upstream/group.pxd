@@ -1,7 +1,7 @@
 from ingressd.observe.counters cimport WorkerCounters
 from ingressd.proxy.upstream.budget cimport RetryBudget
 from ingressd.proxy.upstream.outbox cimport Outbox
-from ingressd.proxy.upstream.pool cimport PoolLimits
+from ingressd.proxy.upstream.pool cimport IdleRoom, PoolLimits
 
 
 cdef class UpstreamGroup:
@@ -10,6 +10,7 @@ cdef class UpstreamGroup:
     cdef Outbox _outbox
     cdef object _own_column
     cdef object _random
+    cdef IdleRoom _room
     cdef object _share
     cdef public object balancer
     cdef public RetryBudget budget

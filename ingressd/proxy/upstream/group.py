@@ -22,7 +22,7 @@ from ingressd.proxy.upstream.budget import RetryBudget
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.outbox import Outbox
-from ingressd.proxy.upstream.pool import IdlePool, PoolLimits
+from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
 
 
 class UpstreamGroup:
@@ -34,6 +34,7 @@ class UpstreamGroup:
         "_outbox",
         "_own_column",
         "_random",
+        "_room",
         "_share",
         "balancer",
         "budget",
@@ -53,6 +54,7 @@ class UpstreamGroup:
         counters: WorkerCounters,
         rng: Random,
         own_column: Any,
+        room: IdleRoom,
     ) -> None:
         """Raises ValueError when the TLS material cannot be used."""
         self.unit = unit
@@ -62,6 +64,7 @@ class UpstreamGroup:
         self._counters = counters
         self._random = rng
         self._own_column = own_column
+        self._room = room
         self.endpoints: dict[str, EndpointState] = {}
         """Keyed by "address:port"."""
         self.balancer: Balancer = BALANCERS[unit.balancer](rng, own_column=own_column)
@@ -81,7 +84,7 @@ class UpstreamGroup:
             self.context = self._contexts.get(unit.tls) if unit.tls is not None else None
             for state in self.endpoints.values():
                 self._leave(state)
-                state.pool = IdlePool(self.limits, self._counters)
+                state.pool = IdlePool(self.limits, self._counters, self._room)
         if unit.balancer != self.unit.balancer:
             self.balancer = BALANCERS[unit.balancer](self._random, own_column=self._own_column)
             self.balancer.update(list(self.endpoints.values()))
@@ -105,7 +108,7 @@ class UpstreamGroup:
             state = self.endpoints.get(name)
             if state is None:
                 state = EndpointState(endpoint.address, endpoint.port, base=base_of(name), columns=columns)
-                state.pool = IdlePool(self.limits, self._counters)
+                state.pool = IdlePool(self.limits, self._counters, self._room)
             else:
                 state.base = base_of(name)
             state.weight = endpoint.weight

@@ -10,8 +10,14 @@ cdef class PoolLimits:
     cdef public long requests
 
 
+cdef class IdleRoom:
+    cdef public long count
+    cdef public object crowded
+
+
 cdef class IdlePool:
     cdef WorkerCounters _counters
+    cdef IdleRoom _room
     cdef bint _shut
     cdef bint _suspect
     cdef public bint closed

@@ -10,6 +10,7 @@ likely to have been closed by the peer, and the others age out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ingressd.observe.counters import WorkerCounters
@@ -20,7 +21,7 @@ DISTRUST_S: Final = 10.0
 
 
 class PoolLimits:
-    """How many connections are kept, for how long, and for how many requests (`upstream-keepalive-*`).
+    """How many connections a worker keeps, for how long, and for how many requests (`upstream-keepalive-*`).
 
     `buffer_bytes` is how much may wait to be written to one of them before the client is no longer read.
     """
@@ -37,14 +38,25 @@ class PoolLimits:
         self.age_s = age_s
 
 
+class IdleRoom:
+    """What all idle connections of a worker take together; `crowded` is called when they are more than the limit."""
+
+    __slots__ = ("count", "crowded")
+
+    def __init__(self, crowded: Callable[[], None] | None = None) -> None:
+        self.count = 0
+        self.crowded = crowded
+
+
 class IdlePool:
     """A stack of idle connections."""
 
-    __slots__ = ("_counters", "_shut", "_suspect", "closed", "idle", "limits", "trusted_from_s")
+    __slots__ = ("_counters", "_room", "_shut", "_suspect", "closed", "idle", "limits", "trusted_from_s")
 
-    def __init__(self, limits: PoolLimits, counters: WorkerCounters) -> None:
+    def __init__(self, limits: PoolLimits, counters: WorkerCounters, room: IdleRoom) -> None:
         self.limits = limits
         self._counters = counters
+        self._room = room
         self.idle: list[UpstreamConnection] = []
         self.closed = False
         self.trusted_from_s = 0.0
@@ -59,12 +71,14 @@ class IdlePool:
         idle = self.idle
         while idle:
             connection = idle.pop()
+            self._room.count -= 1
             if connection.server_name == server_name:
                 if connection.reusable:
                     connection.reused = True
                     return connection
                 continue
             idle.append(connection)
+            self._room.count += 1
             return self._take_other(server_name)
         return None
 
@@ -73,6 +87,7 @@ class IdlePool:
             connection = self.idle[index]
             if connection.server_name == server_name and connection.reusable:
                 del self.idle[index]
+                self._room.count -= 1
                 connection.reused = True
                 return connection
         return None
@@ -101,14 +116,19 @@ class IdlePool:
             self._retire(connection)
             return
         if len(self.idle) >= limits.connections:
-            self._retire(self.idle.pop(0))
+            self.retire_oldest(1)
         connection.idle_since_s = now
         self.idle.append(connection)
+        room = self._room
+        room.count += 1
+        if room.count > limits.connections and room.crowded is not None:
+            room.crowded()
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is gone."""
         if connection in self.idle:
             self.idle.remove(connection)
+            self._room.count -= 1
         if connection.faulty:
             self._distrust(connection)
 
@@ -130,6 +150,7 @@ class IdlePool:
     def drop_idle(self) -> None:
         """Close what is idle: something is wrong with the endpoint or the way to it."""
         idle, self.idle = self.idle, []
+        self._room.count -= len(idle)
         for connection in idle:
             self._retire(connection)
 
@@ -138,7 +159,14 @@ class IdlePool:
         idle = self.idle
         limit = now - self.limits.idle_s
         while idle and idle[0].idle_since_s <= limit:
-            self._retire(idle.pop(0))
+            self.retire_oldest(1)
+
+    def retire_oldest(self, count: int) -> None:
+        """Close so many of those that have been idle longest."""
+        for connection in self.idle[:count]:
+            self._retire(connection)
+        self._room.count -= len(self.idle[:count])
+        del self.idle[:count]
 
     def _retire(self, connection: UpstreamConnection) -> None:
         self._counters.pool_closed += 1
@@ -147,6 +175,7 @@ class IdlePool:
     def close(self) -> None:
         """The endpoint leaves: idle connections are closed now, busy ones after their answer."""
         self.closed = self._shut = True
+        self._room.count -= len(self.idle)
         for connection in self.idle:
             connection.close()
         self.idle.clear()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 import pytest
 import uvloop
+from stage.played import PlayedTransport
 
 from ingressd.model.codec import Delta, encode_unit
 from ingressd.model.problem import Origin
@@ -30,6 +31,7 @@ from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import SharedTable
 from ingressd.proxy.dataplane.dataplane import Dataplane
 from ingressd.proxy.runtime.runtime import CompiledRoute
+from ingressd.proxy.upstream.connection import UpstreamConnection
 
 ORIGIN = Origin("Ingress", "default", "one")
 
@@ -276,7 +278,7 @@ def test_a_refused_upstream_leaves_its_last_good_version() -> None:
         route = dataplane.route("a.test")
         assert route is not None
         assert route.group is not None
-        assert route.group.unit == good
+        assert msgspec.structs.replace(route.group.unit, origin=ORIGIN) == good
 
     played(scene)
 
@@ -322,8 +324,33 @@ def test_a_host_that_cannot_be_compiled_after_all_answers_503(monkeypatch: pytes
         monkeypatch.setattr(dataplane._builder, "_compile", broken)
         route = dataplane.route("a.test")
         assert route is not None
-        assert (route.group, route.route.status) == (None, 503)
+        assert (route.group, route.status) == (None, 503)
         assert dataplane.address("b.test") == "127.0.0.1:80"
+
+    played(scene)
+
+
+def test_idle_connections_of_all_endpoints_share_the_limit_of_the_worker() -> None:
+    async def scene(dataplane: Watched) -> None:
+        names = [f"a{number}" for number in range(6)]
+        units = [unit for name in names for unit in application(name)]
+        await dataplane.take(ProcessPolicy(upstream_keepalive_connections=4), *units, base=0)
+        connections = []
+        for at, name in enumerate(names):
+            assert dataplane.route(f"{name}.test") is not None
+            (endpoint,) = dataplane._builder.group(f"default/{name}:80").endpoints.values()
+            connection = UpstreamConnection(
+                memoryview(bytearray(64)),
+                dataplane._worker.outbox,
+                limits=dataplane._worker.current.response_limits,
+                server_name="",
+                opened_s=0.0,
+            )
+            connection.connection_made(PlayedTransport())
+            connections.append(connection)
+            endpoint.pool.release(connection, float(at))
+        assert [connection.transport.ended for connection in connections] == ["aborted"] * 2 + [""] * 4
+        assert dataplane._builder.room.count == 4
 
     played(scene)
 

@@ -11,7 +11,7 @@ from ingressd.observe.counters import WorkerCounters
 from ingressd.protocol.h1 import HeadLimits
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.outbox import Outbox
-from ingressd.proxy.upstream.pool import IdlePool, PoolLimits
+from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def connection(outbox: Outbox, server_name: str = "", opened_s: float = 0.0) -> 
 
 
 def test_last_in_first_out(outbox: Outbox) -> None:
-    pool = IdlePool(limits(), WorkerCounters())
+    pool = IdlePool(limits(), WorkerCounters(), IdleRoom())
     first, second = connection(outbox), connection(outbox)
     pool.release(first, 1.0)
     pool.release(second, 2.0)
@@ -44,7 +44,7 @@ def test_last_in_first_out(outbox: Outbox) -> None:
 
 
 def test_connections_under_another_server_name_are_not_interchangeable(outbox: Outbox) -> None:
-    pool = IdlePool(limits(), WorkerCounters())
+    pool = IdlePool(limits(), WorkerCounters(), IdleRoom())
     shop, blog = connection(outbox, "shop.example"), connection(outbox, "blog.example")
     pool.release(shop, 1.0)
     pool.release(blog, 2.0)
@@ -55,7 +55,7 @@ def test_connections_under_another_server_name_are_not_interchangeable(outbox: O
 
 @pytest.mark.parametrize(("changed", "now"), [({"connections": 0}, 1.0), ({"requests": 0}, 1.0), ({"age_s": 5.0}, 5.0)])
 def test_limits_close_what_comes_back(outbox: Outbox, changed: dict[str, float], now: float) -> None:
-    pool = IdlePool(limits(**changed), counters := WorkerCounters())
+    pool = IdlePool(limits(**changed), counters := WorkerCounters(), IdleRoom())
     one = connection(outbox)
     pool.release(one, now)
     assert one.transport.ended == "aborted"
@@ -64,7 +64,7 @@ def test_limits_close_what_comes_back(outbox: Outbox, changed: dict[str, float],
 
 
 def test_the_oldest_makes_room(outbox: Outbox) -> None:
-    pool = IdlePool(limits(connections=1), WorkerCounters())
+    pool = IdlePool(limits(connections=1), WorkerCounters(), IdleRoom())
     old, new = connection(outbox), connection(outbox)
     pool.release(old, 1.0)
     pool.release(new, 2.0)
@@ -74,7 +74,7 @@ def test_the_oldest_makes_room(outbox: Outbox) -> None:
 
 @pytest.mark.parametrize(("now", "left"), [(61.0, 1), (62.0, 0)])
 def test_idle_time_is_counted_from_the_last_use(outbox: Outbox, now: float, left: int) -> None:
-    pool = IdlePool(limits(), WorkerCounters())
+    pool = IdlePool(limits(), WorkerCounters(), IdleRoom())
     pool.release(connection(outbox), 1.0)
     pool.release(connection(outbox), 2.0)
     pool.sweep(now)
@@ -82,7 +82,7 @@ def test_idle_time_is_counted_from_the_last_use(outbox: Outbox, now: float, left
 
 
 def test_a_leaving_endpoint_closes_idle_connections_now_and_busy_ones_after_their_answer(outbox: Outbox) -> None:
-    pool = IdlePool(limits(), WorkerCounters())
+    pool = IdlePool(limits(), WorkerCounters(), IdleRoom())
     busy, idle = connection(outbox), connection(outbox)
     pool.opened(busy)
     pool.release(idle, 1.0)
@@ -93,9 +93,51 @@ def test_a_leaving_endpoint_closes_idle_connections_now_and_busy_ones_after_thei
 
 
 def test_a_connection_that_the_peer_closed_is_gone_at_once(outbox: Outbox) -> None:
-    pool = IdlePool(limits(), WorkerCounters())
+    pool = IdlePool(limits(), WorkerCounters(), IdleRoom())
     one = connection(outbox)
     pool.opened(one)
     pool.release(one, 1.0)
     one.connection_lost(None)
     assert repr(pool) == "<IdlePool 0 idle>"
+
+
+def test_room_counts_what_is_idle_however_it_comes_and_goes(outbox: Outbox) -> None:
+    room = IdleRoom()
+    pool = IdlePool(limits(), WorkerCounters(), room)
+    ones = [connection(outbox, name) for name in ("a", "a", "b")]
+    for at, one in enumerate(ones):
+        pool.opened(one)
+        pool.release(one, float(at))
+    assert room.count == 3
+    assert pool.take("a") is ones[1]  # From under one of another name.
+    assert room.count == 2
+    pool.release(ones[1], 3.0)
+    ones[2].connection_lost(None)
+    assert room.count == 2
+    pool.sweep(60.0)
+    assert room.count == 1
+    pool.release(connection(outbox), 61.0)
+    pool.drop_idle()
+    assert room.count == 0
+    pool.release(connection(outbox), 62.0)
+    pool.close()
+    assert room.count == 0
+
+
+def test_a_worker_that_keeps_too_many_hears_of_it(outbox: Outbox) -> None:
+    heard = []
+    room = IdleRoom(lambda: heard.append(room.count))
+    pools = [IdlePool(limits(connections=2), WorkerCounters(), room) for _ in range(3)]
+    for at, pool in enumerate(pools):
+        pool.release(connection(outbox), float(at))
+    assert heard == [3]
+
+
+def test_the_oldest_are_retired_first(outbox: Outbox) -> None:
+    pool = IdlePool(limits(), WorkerCounters(), room := IdleRoom())
+    ones = [connection(outbox) for _ in range(3)]
+    for at, one in enumerate(ones):
+        pool.release(one, float(at))
+    pool.retire_oldest(2)
+    assert [one.transport.ended for one in ones] == ["aborted", "aborted", ""]
+    assert room.count == 1
