@@ -201,14 +201,14 @@ def test_a_class_that_is_deleted_takes_our_addresses_along_and_brings_them_back(
 
 def test_a_follower_writes_nothing_and_takes_over_when_the_leader_ends(cluster):
     cluster.server.load([ingress("web")])
-    one = cluster.replica("one")
+    # So long a Lease that only its release, and never its end, can explain who leads next.
+    lasts = {"election-ttl": "60s"}
+    one = cluster.replica("one", **lasts)
     until(lambda: cluster.addresses("web") == OURS)
-    cluster.replica("two")
+    cluster.replica("two", **lasts)
     assert cluster.leader() == "one"
-    ended_s = time.monotonic()
     one.stop()
-    until(lambda: cluster.leader() == "two", within_s=2)
-    assert time.monotonic() - ended_s < 1.5, "a release is not waited for"
+    until(lambda: cluster.leader() == "two", within_s=30)
     assert cluster.addresses("web") == OURS, "another pod goes on"
     cluster.server.apply(ingress("next"))
     until(lambda: cluster.addresses("next") == OURS)

@@ -30,6 +30,8 @@ log = logging.getLogger("ingressd.leader")
 
 _SAY_AGAIN_S: Final = 300.0
 """How often it is said that the Lease cannot be had."""
+_LET_GO_TRIES: Final = 3
+"""A renewal that was under way when we ended may arrive between our look at the Lease and our release of it."""
 
 
 class Api(Protocol):
@@ -141,10 +143,14 @@ class Candidate:
         self._election = None
         if election.holder() not in ("", self._identity):
             return
-        read = await self._ask(election, Read())
-        given = election.released(read.lease) if isinstance(read, Found) and read.lease is not None else None
-        if given is not None and isinstance(await self._ask(election, given), Found):
-            log.info("Lease %s is released", election.name)
+        for _ in range(_LET_GO_TRIES):
+            read = await self._ask(election, Read())
+            given = election.released(read.lease) if isinstance(read, Found) and read.lease is not None else None
+            answer = await self._ask(election, given) if given is not None else Failed()
+            if isinstance(answer, Found):
+                log.info("Lease %s is released", election.name)
+            if not isinstance(answer, Refused):
+                return
 
     def _tell(self) -> None:
         leads = self.leads()

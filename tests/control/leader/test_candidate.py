@@ -88,6 +88,34 @@ def test_the_second_takes_over_as_soon_as_the_first_lets_go():
     run_fast(scenario())
 
 
+def test_a_renewal_that_arrives_after_our_end_does_not_keep_the_lease():
+    class Late(Api):
+        """Whatever was under way for so long arrives when somebody has read the Lease."""
+
+        late = 0
+
+        async def request(self, method, path, **more):
+            answer = await super().request(method, path, **more)
+            if method == "GET" and self.late:
+                self.late -= 1
+                self.version += 1
+                self.leases[path]["metadata"]["resourceVersion"] = str(self.version)
+            return answer
+
+    async def scenario():
+        api, heard = Late(), []
+        one = candidate(api, "one", heard)
+        one.run_for(Terms("leader", 30.0))
+        first = asyncio.create_task(one.run())
+        await until(one.leads)
+        await end(first)
+        api.late = 2
+        await one.release()
+        assert api.leases[f"{PATH}/leader"]["spec"]["holderIdentity"] == ""
+
+    run_fast(scenario())
+
+
 def test_an_api_server_that_is_away_ends_leadership_in_time_and_word_of_it_comes():
     async def scenario():
         api, heard = Api(), []

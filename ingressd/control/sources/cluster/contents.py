@@ -188,7 +188,7 @@ class Contents:
             self.problems[key] = refused_object(key, error)
             self._outbox.stir()
         else:
-            self.problems.pop(key, None)
+            self._mended(key)
             if content.version != value.metadata.resource_version or not content.told:
                 content.version, content.told = value.metadata.resource_version, True
                 self._outbox.put(key, value)
@@ -221,9 +221,14 @@ class Contents:
             self._unsettled.discard(key)
             self._outbox.stir()
 
+    def _mended(self, key: ObjectKey) -> None:
+        # Told by itself: what was fetched may be the version that the sink has, of a fetch that overtook this one.
+        if self.problems.pop(key, None) is not None:
+            self._outbox.stir()
+
     def _absent(self, key: ObjectKey, content: _Content) -> None:
         content.patience.succeeded()
-        self.problems.pop(key, None)
+        self._mended(key)
         content.version = ""
         if content.told:
             content.told = False

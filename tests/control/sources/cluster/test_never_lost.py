@@ -4,7 +4,7 @@ import asyncio
 
 from control.sources.cluster.following import Sourced
 from control.sources.cluster.played_api import PlayedApi
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stage.fast_loop import run_fast
 
@@ -53,7 +53,19 @@ def play(api, step):
             api.away = False
 
 
+OVERTAKEN = [
+    ("put", "Secret", "a"),
+    ("wait", 0.001),
+    ("put", "Secret", "a"),
+    ("fault", "hang"),
+    ("wait", 0.5),
+    ("deafen",),
+]
+"""A second fetch of a Secret succeeds while the first hangs, fails later, and is mended by what is known already."""
+
+
 @given(st.lists(STEP, max_size=40), st.integers(0, 5))
+@example(OVERTAKEN, 0)
 @settings(max_examples=200, deadline=None)
 def test_in_the_end_we_know_what_the_server_knows(steps, seed):
     async def scenario():
