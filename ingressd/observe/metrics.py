@@ -309,16 +309,23 @@ class _TreeCollector(Collector):
         yield from self._processes()
         yield from self._controller(self._state)
 
-    def _routes(self) -> Iterable[Metric]:
-        # R times M label sets.
+    def _routes(self) -> Iterator[Metric]:
+        """R times M label sets each. One family after the other: 10,000 routes in use make 140,000 samples of each."""
         requests = UnknownMetricFamily(PREFIX + "requests", "The total number of client requests.", labels=ROUTE_LABELS)
-        histograms = [HistogramMetricFamily(one.name, one.help, labels=ROUTE_LABELS) for one in _ROUTE_HISTOGRAMS]
-        for ((namespace, ingress, service, host, path), method, status), cell in self._rows:
-            labels = (*self._identity, namespace, ingress, service, "", host, path, method, str(status))
-            requests.add_metric(labels, cell[cells.COUNT])
-            for one, family in zip(_ROUTE_HISTOGRAMS, histograms, strict=True):
-                family.add_metric(labels, _cumulative(cell, one), cell[one.sum_at])
-        return [requests, *histograms]
+        for row, cell in self._rows:
+            requests.add_metric(self._labels(row), cell[cells.COUNT])
+        yield requests
+        del requests
+        for one in _ROUTE_HISTOGRAMS:
+            family = HistogramMetricFamily(one.name, one.help, labels=ROUTE_LABELS)
+            for row, cell in self._rows:
+                family.add_metric(self._labels(row), _cumulative(cell, one), cell[one.sum_at])
+            yield family
+            del family
+
+    def _labels(self, row: Row) -> tuple[str, ...]:
+        (namespace, ingress, service, host, path), method, status = row
+        return (*self._identity, namespace, ingress, service, "", host, path, method, str(status))
 
     def _processes(self) -> Iterator[Metric]:
         numbers = self._process
