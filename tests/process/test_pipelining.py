@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -48,3 +49,55 @@ def test_connection_close_ends_the_pipeline(behind):
         assert client.reply().text == "/last"
         assert client.until_end() == b""
     assert b"/never" not in upstream.received
+
+
+def test_a_client_that_writes_no_more_gets_every_answer(behind):
+    ingressd, upstream = behind(echo_target)
+    with Client(ingressd.http) as client:
+        targets = [f"/slow/{n}" for n in range(3)]
+        client.send(b"".join(request_bytes(target, host="api.test", keep_alive=True) for target in targets))
+        client.half_close()
+        assert [client.reply().text for _ in targets] == targets
+        assert client.until_end() == b""
+
+
+@pytest.mark.parametrize("torn", [b"GET /torn HTTP/1.1\r\nHost: api", b"\r\n"])
+def test_a_torn_head_at_the_end_of_a_clients_stream_ends_the_connection(behind, torn):
+    ingressd, upstream = behind(echo_target)
+    with Client(ingressd.http) as client:
+        client.send(request_bytes("/slow/whole", host="api.test", keep_alive=True) + torn)
+        client.half_close()
+        assert client.reply().text == "/slow/whole"
+        assert client.until_end() == b""
+    assert b"/torn" not in upstream.received
+
+
+def test_a_torn_body_at_the_end_of_a_clients_stream_is_refused(behind):
+    ingressd, upstream = behind(echo_target)
+    with Client(ingressd.http) as client:
+        torn = b"POST /torn HTTP/1.1\r\nHost: api.test\r\nContent-Length: 10\r\n\r\nabc"
+        client.send(request_bytes("/slow/whole", host="api.test", keep_alive=True) + torn)
+        client.half_close()
+        assert client.reply().text == "/slow/whole"
+        assert client.reply().status == 400
+        assert client.until_end() == b""
+
+
+def test_a_client_that_ends_in_the_middle_of_an_answer_is_not_waited_for_behind_it(behind):
+    """The head said keep-alive before the end of its stream came: that must not hold the connection for 75 s."""
+
+    def in_two_halves(connection: Played) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+        half_is_out.wait(30)
+        connection.send(b"67890")
+
+    half_is_out = threading.Event()
+    ingressd, upstream = behind(in_two_halves)
+    with Client(ingressd.http) as client:
+        client.send(request_bytes("/", host="api.test", keep_alive=True))
+        client.wait_for(b"12345")
+        client.half_close()
+        time.sleep(0.2)
+        half_is_out.set()
+        assert client.until_end().endswith(b"67890")

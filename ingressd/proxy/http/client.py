@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
 from ingressd.protocol.h1 import HeadError, RequestHead, find_head_end, parse_request_head
-from ingressd.proxy.drain.linger import was_reset
+from ingressd.proxy.drain.linger import has_unread, was_reset
 from ingressd.proxy.http.answers import PAGES, status_line
 from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
 from ingressd.proxy.http.exchange import Exchange
@@ -37,12 +37,15 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 LINGER_S: Final = 2.0
 LATE_LINGER_S: Final = 0.5
 """The same for a client that has let its time pass already."""
+LAST_BYTES_TIMES: Final = 3
+"""How many times `client-send-timeout` a client that takes something has for what is left when its connection ends."""
 FRESH_S: Final = 1.0
 PROBE_AFTER_S: Final = 0.5
 CLOSE_LINE: Final = b"Connection: close\r\n"
 KEEP_ALIVE_LINE: Final = b"Connection: keep-alive\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 PROCESSING: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
+ENDED_EARLY: Final = "client ended its request early"
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -58,6 +61,7 @@ class ClientConnection(Downstream):
         "_eof",
         "_exchange",
         "_keep",
+        "_last_bytes_s",
         "_opened_s",
         "_pending",
         "_pumping",
@@ -100,6 +104,7 @@ class ClientConnection(Downstream):
         self._pumping = False
         self._eof = False
         self._keep = False
+        self._last_bytes_s = 0.0
         self._opened_s = 0.0
         self._chunked_answer = False
         self._unsent_bytes = 0
@@ -149,7 +154,7 @@ class ClientConnection(Downstream):
         self._eof = True
         phase = self.phase
         if phase == BODY and self._exchange is not None:
-            self._exchange.refuse(400, "client ended its request early", close=True)
+            self._exchange.refuse(400, ENDED_EARLY, close=True)
             return True
         if phase == WAIT:
             # RFC 9112 section 9.6 lets a client half-close after its request; the answer still goes out. A client that
@@ -177,11 +182,17 @@ class ClientConnection(Downstream):
         self.writing_paused = True
         if self._exchange is not None:
             self._exchange.on_client_paused()
+        elif self.phase == HEAD:
+            # Whoever takes no answers is not asked for the next request: each would add one to what is held of it.
+            self.pause_reading()
+            self.set_deadline(self.worker.clock() + self.worker.current.send_timeout_s)
 
     def resume_writing(self) -> None:
         self.writing_paused = False
         if self._exchange is not None:
             self._exchange.on_client_resumed()
+        elif self.phase == HEAD:
+            self._next_request(self.worker.clock())
 
     # ------------------------------------------------------------------------------------------------ receiving
     def _pump(self) -> None:
@@ -190,14 +201,18 @@ class ClientConnection(Downstream):
             return
         self._pumping = True
         try:
-            while self.phase == HEAD and self._pending:
+            while self.phase == HEAD and self._pending and not self.writing_paused:
                 pending, self._pending = self._pending, None
                 self._receive_head(pending)
-                if self._scanned:
-                    break  # An unfinished head.
+                if self._scanned:  # An unfinished head.
+                    if self._eof:
+                        self._close()
+                    break
         finally:
             self._pumping = False
-        if self._reading_paused and self.phase in (HEAD, BODY):
+        if self._eof and self.phase == BODY and self._exchange is not None:
+            self._exchange.refuse(400, ENDED_EARLY, close=True)
+        elif self._reading_paused and (self.phase == BODY or (self.phase == HEAD and not self.writing_paused)):
             self.resume_reading()
 
     def _receive_head(self, data: bytes | bytearray) -> None:
@@ -335,7 +350,7 @@ class ClientConnection(Downstream):
             and not flags & CLOSE
             and self.phase == WAIT
             and not worker.draining
-            and not self._eof
+            and (not self._eof or self._pending is not None)
             and self._served < worker.current.keep_alive_requests
         )
         if length >= 0:
@@ -438,8 +453,16 @@ class ClientConnection(Downstream):
             return
         self.phase = HEAD
         if self._pending:
+            self.worker.outbox.flush()  # So that `pause_writing` comes before the next request, and not in it.
+        if not self.writing_paused:
+            self._next_request(now)
+
+    def _next_request(self, now: float) -> None:
+        if self._pending:
             self.set_deadline(now + self.worker.current.head_timeout_s)
             self._pump()
+        elif self._eof:
+            self._close()
         else:
             if self._reading_paused:
                 self.resume_reading()
@@ -456,9 +479,13 @@ class ClientConnection(Downstream):
         """A time-out passed; which one depends on what the connection was doing."""
         phase = self.phase
         if phase == HEAD:
-            if self._pending:
+            if self.writing_paused:
+                self.abort()
+            elif self._pending:
                 self._refuse_head(HeadError(408, "client sent its head too slowly"))
                 self._hurry(now)
+            elif has_unread(self.transport):
+                self.set_deadline(now + LATE_LINGER_S)  # A request came while we were late: it is not reset away.
             else:
                 self._close()
         elif phase in (BODY, WAIT):
@@ -493,9 +520,9 @@ class ClientConnection(Downstream):
     def _last_bytes_deadline(self, now: float) -> None:
         """An ended connection has had its time. What the kernel holds outlives a close; what waits here would not."""
         unsent = self.transport.get_write_buffer_size()
-        if 0 < unsent < self._unsent_bytes:
+        if 0 < unsent < self._unsent_bytes and now < self._last_bytes_s:
             self._unsent_bytes = unsent
-            self.set_deadline(now + self.worker.current.send_timeout_s)
+            self.set_deadline(min(now + self.worker.current.send_timeout_s, self._last_bytes_s))
         elif unsent:
             self.phase = CLOSED
             self._forget()
@@ -565,7 +592,10 @@ class ClientConnection(Downstream):
         unsent: int = self.transport.get_write_buffer_size()
         self._unsent_bytes = unsent
         if unsent:
-            self.set_deadline(self.worker.clock() + self.worker.current.send_timeout_s)
+            now = self.worker.clock()
+            timeout_s = self.worker.current.send_timeout_s
+            self._last_bytes_s = now + LAST_BYTES_TIMES * timeout_s
+            self.set_deadline(now + timeout_s)
         return unsent > 0
 
     def _forget(self) -> None:
