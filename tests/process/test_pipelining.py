@@ -52,7 +52,7 @@ def test_connection_close_ends_the_pipeline(behind):
 
 
 def test_a_client_that_writes_no_more_gets_every_answer(behind):
-    ingressd, upstream = behind(echo_target)
+    ingressd, _upstream = behind(echo_target)
     with Client(ingressd.http) as client:
         targets = [f"/slow/{n}" for n in range(3)]
         client.send(b"".join(request_bytes(target, host="api.test", keep_alive=True) for target in targets))
@@ -73,7 +73,7 @@ def test_a_torn_head_at_the_end_of_a_clients_stream_ends_the_connection(behind, 
 
 
 def test_a_torn_body_at_the_end_of_a_clients_stream_is_refused(behind):
-    ingressd, upstream = behind(echo_target)
+    ingressd, _upstream = behind(echo_target)
     with Client(ingressd.http) as client:
         torn = b"POST /torn HTTP/1.1\r\nHost: api.test\r\nContent-Length: 10\r\n\r\nabc"
         client.send(request_bytes("/slow/whole", host="api.test", keep_alive=True) + torn)
@@ -93,7 +93,7 @@ def test_a_client_that_ends_in_the_middle_of_an_answer_is_not_waited_for_behind_
         connection.send(b"67890")
 
     half_is_out = threading.Event()
-    ingressd, upstream = behind(in_two_halves)
+    ingressd, _upstream = behind(in_two_halves)
     with Client(ingressd.http) as client:
         client.send(request_bytes("/", host="api.test", keep_alive=True))
         client.wait_for(b"12345")
