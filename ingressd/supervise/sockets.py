@@ -13,6 +13,10 @@ from typing import Final, NamedTuple
 
 BACKLOG: Final = 4096
 
+UNSENT_BYTES: Final = 131072
+"""What the kernel takes of an answer before it has room on the way to send it, with each connection (by TCP_NOTSENT_LOWAT,
+which they inherit). Without it one that is not read grows to 4 MiB of the kernel's memory."""
+
 Wanted = tuple[tuple[str, str, int], ...]
 """(name, host, port) of each listener."""
 
@@ -37,6 +41,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listening.bind((host, port))
         listening.listen(BACKLOG)
         listening.setblocking(False)

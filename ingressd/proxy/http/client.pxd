@@ -12,6 +12,7 @@ cdef class ClientConnection(Downstream):
     cdef bint _eof
     cdef Exchange _exchange
     cdef bint _keep
+    cdef double _last_bytes_s
     cdef double _opened_s
     cdef bytearray _pending
     cdef bint _pumping
@@ -27,3 +28,4 @@ cdef class ClientConnection(Downstream):
     cdef _receive_body(self, bytes data, long start)
     cdef _write(self, bytes data)
     cdef _answered(self)
+    cdef _next_request(self, double now)

@@ -435,7 +435,7 @@ class Exchange(Attempts):
         """The endpoint caught up."""
         client = self.client
         client.resume_reading()
-        if not self._request_ended:
+        if not self._request_ended and not client.writing_paused:
             client.set_deadline(self.worker.clock() + self.runtime.body_timeout_s)
 
     def on_client_paused(self) -> None:
@@ -477,9 +477,10 @@ class Exchange(Attempts):
             self.client.set_deadline(self.worker.clock() + route.read_timeout_s)
 
     def on_client_tunnel(self, data: bytes) -> None:
-        """Opaque bytes of the client."""
+        """Opaque bytes of the client. They do not prolong the time that it has to take those of the upstream."""
         self.bytes_received += len(data)
-        self._touch()
+        if not self.client.writing_paused:
+            self._touch()
         if self._connection is not None:
             self._connection.write_tunnel(data)
 
