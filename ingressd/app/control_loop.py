@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-import uvloop
-
 from ingressd.app.cluster_snapshot import ClusterSnapshot
 from ingressd.app.duties import ClusterDuties
 from ingressd.app.readiness import Readiness
@@ -375,7 +373,7 @@ def _cluster_state(source: ClusterSource) -> ClusterState:
     return ClusterState(source.away is None, tuple(ClusterKind(*state) for state in source.kinds()))
 
 
-async def _run(
+async def run(
     config: Config,
     *,
     path: str,
@@ -386,6 +384,7 @@ async def _run(
     holder: str,
     log: logging.Logger,
 ) -> int:
+    """Be the controller until told to end; the exit code."""
     source = LocalSource(path, environ=environ, flags=flags)
     identity = Identity(config.ingress_class.controller, environ.get("POD_NAMESPACE", ""), environ.get("POD_NAME", ""))
     api = await ApiServer.connect(config.kubernetes, environ=environ) if config.kubernetes is not None else None
@@ -397,30 +396,3 @@ async def _run(
     finally:
         if api is not None:
             await api.close()
-
-
-def run(
-    config: Config,
-    *,
-    path: str,
-    environ: Mapping[str, str],
-    flags: Mapping[str, str],
-    channel: socket.socket,
-    table: SharedTable,
-    holder: str,
-    log: logging.Logger,
-) -> int:
-    """Run the controller; the exit code."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            _run(
-                config,
-                path=path,
-                environ=environ,
-                flags=flags,
-                channel=channel,
-                table=table,
-                holder=holder,
-                log=log,
-            )
-        )

@@ -57,9 +57,16 @@ def main(arguments: list[str]) -> int:
         ),
     )
     # Imported now: aiohttp and cryptography take 0.2 s to load, in which the other workers already start.
+    import asyncio  # noqa: PLC0415
+
+    import uvloop  # noqa: PLC0415
+
     from ingressd.app.control_loop import run  # noqa: PLC0415
 
-    return run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, holder=holder, log=log)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(
+            run(config, path=path, environ=environ, flags=flags, channel=channel, table=table, holder=holder, log=log)
+        )
 
 
 def _first_reading(

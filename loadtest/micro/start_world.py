@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import base64
-import datetime
 from collections.abc import Iterator
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from loadtest.certificate import self_signed
 
 NAMESPACES = 100
 TLS_EVERY = 10
 ENDPOINTS = 3
-DAY = datetime.timedelta(days=1)
 
 
 def host(index: int) -> str:
@@ -112,23 +107,8 @@ def _endpoint(index: int, number: int) -> dict[str, Any]:
 
 def secret(index: int) -> dict[str, Any]:
     """A certificate of its own for the host, ECDSA P-256, self-signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host(index))])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + 90 * DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host(index))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    data = {"tls.crt": certificate.public_bytes(pem), "tls.key": private}
+    certificate, key = self_signed(host(index))
+    data = {"tls.crt": certificate, "tls.key": key}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
