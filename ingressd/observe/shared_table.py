@@ -29,13 +29,17 @@ FAILURES: Final = 2
 CONSECUTIVE_FAILURES: Final = 3
 """Gauge: failures since the last success, as this worker saw them."""
 EJECTED_UNTIL_MS: Final = 4
-"""CLOCK_MONOTONIC milliseconds until which this worker ejects the endpoint; the greatest of all columns counts."""
-EWMA_US: Final = 5
-"""Peak EWMA of the latency in microseconds, 0 for no sample."""
-EWMA_AT_MS: Final = 6
-"""CLOCK_MONOTONIC milliseconds of the last sample of `EWMA_US`."""
+"""CLOCK_MONOTONIC milliseconds until which this worker ejects the endpoint; the greatest of all columns counts. In the
+controller's column: until when the verdict "unhealthy" of its health checks counts, if nobody renews it."""
+FAILED_AT_US: Final = 5
+"""CLOCK_MONOTONIC microseconds of the last failure in `CONSECUTIVE_FAILURES`."""
+GOOD_AT_US: Final = 6
+"""CLOCK_MONOTONIC microseconds of the last success that was worth a note: the endpoint was in doubt. In the column of
+the controller: of the last probe that succeeded while it was ejected; ejections from before do not count any more."""
+EJECTED_AT_US: Final = 7
+"""CLOCK_MONOTONIC microseconds at which the ejection of `EJECTED_UNTIL_MS` began."""
 DIRECTORY: Final = 7
-"""In the controller's column: a digest of upstream and address, 0 for a free slot. In the workers' columns: unused."""
+"""In the controller's column, in place of `EJECTED_AT_US`: a digest of upstream and address, 0 for a free slot."""
 
 PROCESS_CELLS: Final = 32
 HEARTBEAT_MS: Final = 0
@@ -64,8 +68,9 @@ _COLUMN_BYTES: Final = _COLUMN_CELLS * 8
 _PAGE: Final = mmap.PAGESIZE
 _STRIDE: Final = (_COLUMN_BYTES + _PAGE - 1) // _PAGE * _PAGE
 _SIZE: Final = _PAGE + _STRIDE * (MAX_WORKERS + 1)
-# Cells of the first page, written by the supervisor only.
+# Cells of the first page, written by the supervisor only, but for the bell.
 _WORKERS: Final = 0
+_BELL: Final = 1
 
 
 class SharedTable:
@@ -75,13 +80,14 @@ class SharedTable:
     mapping cannot be made.
     """
 
-    __slots__ = ("_columns", "_header", "_map", "fd")
+    __slots__ = ("_bell", "_columns", "_header", "_map", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._map = mmap.mmap(fd, _SIZE)
         whole = memoryview(self._map)
         self._header = whole[:_PAGE].cast("q")
+        self._bell = self._header[_BELL : _BELL + 1]
         self._columns: list[memoryview] = []
         for index in range(MAX_WORKERS + 1):
             start = _PAGE + index * _STRIDE
@@ -119,6 +125,15 @@ class SharedTable:
     def controller_column(self) -> memoryview:
         """The cells of the controller: its heartbeat, and the directory of slots."""
         return self._columns[MAX_WORKERS]
+
+    @property
+    def bell(self) -> memoryview:
+        """One cell that everybody writes: another value in it says that an ejection or a verdict has changed.
+
+        Whoever rings writes what nobody else writes (`proxy.upstream.outlier.ring`), so that no ring is lost to a
+        reader; that one of two at the same moment overwrites the other does no harm.
+        """
+        return self._bell
 
     def columns(self) -> list[memoryview]:
         """The columns of all workers, for loops that sum one cell on the hot path."""
@@ -171,6 +186,7 @@ class SharedTable:
         for column in self._columns:
             column.release()
         self._columns.clear()
+        self._bell.release()
         self._header.release()
         try:
             self._map.close()

@@ -25,6 +25,7 @@ from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.tls.client import UpstreamContexts
 from ingressd.proxy.tls.transport import TlsShare
 from ingressd.proxy.upstream.group import UpstreamGroup
+from ingressd.proxy.upstream.outlier import PodHealth
 from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
 
 KEPT_ROOM: Final = 8
@@ -56,6 +57,7 @@ class Builder:
         share: TlsShare,
         contexts: UpstreamContexts,
         random: Random,
+        health: PodHealth,
         log: Log,
     ) -> None:
         self._units = units
@@ -64,6 +66,7 @@ class Builder:
         self._share = share
         self._contexts = contexts
         self._random = random
+        self._health = health
         self._log = log
         self.groups: dict[str, UpstreamGroup] = {}
         self._uses: dict[str, tuple[str, ...]] = {}
@@ -205,7 +208,7 @@ class Builder:
             contexts=self._contexts,
             counters=self._worker.counters,
             rng=self._random,
-            own_column=self._worker.column,
+            health=self._health,
             room=self.room,
         )
         process = units.process

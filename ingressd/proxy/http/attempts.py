@@ -22,7 +22,7 @@ from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
-from ingressd.proxy.upstream.failure import TIMEOUTS, Failure
+from ingressd.proxy.upstream.failure import FAULTS, TIMEOUTS, Failure
 
 OUT_OF_RESOURCES: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
@@ -224,8 +224,6 @@ class Attempts(ResponseHandler):
             self._sent = False
             self._failed(Failure.STALE, "")
             return
-        if endpoint.failures:
-            group.balancer.connect_succeeded(endpoint)
         if self._endpoint is endpoint and not self.answering:
             self._send(connection, now)
         else:
@@ -236,11 +234,7 @@ class Attempts(ResponseHandler):
         endpoint = self._endpoint
         route = self.route
         self.worker.counters.connect_failures += 1
-        if not ours and endpoint is not None and route is not None and route.group is not None:
-            timed_out = failure is Failure.CONNECT_TIMEOUT
-            ejected = route.group.balancer.connect_failed(endpoint, now, timed_out=timed_out)
-            self.worker.counters.ejections += ejected
-        self._failed(failure, detail)
+        self._failed(failure, detail, ours=ours)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         route = self.route
@@ -325,8 +319,18 @@ class Attempts(ResponseHandler):
             self._fresh = True
         self._failed(failure, detail)
 
-    def _failed(self, failure: Failure, detail: str) -> None:
-        """An attempt failed: another one, or the end."""
+    def _judge(self, endpoint: EndpointState, now: float, *, good: bool, at_once: bool = False) -> None:
+        """What an attempt says of its endpoint: outlier detection."""
+        route = self.route
+        if route is None or route.group is None:
+            return
+        if good:
+            route.group.balancer.succeeded(endpoint, now)
+        else:
+            self.worker.counters.ejections += route.group.balancer.failed(endpoint, now, at_once=at_once)
+
+    def _failed(self, failure: Failure, detail: str, *, ours: bool = False) -> None:
+        """An attempt failed: another one, or the end. `ours` says that the endpoint has nothing to do with it."""
         endpoint = self._endpoint
         if endpoint is not None:
             self.worker.column[self._base + FAILURES] += 1
@@ -337,6 +341,11 @@ class Attempts(ResponseHandler):
         self._leave()
         reason = f"{failure.value}: {detail}" if detail else failure.value
         if self.tunnelling:
+        again = not self.answering and self._retry(failure)
+        # A pooled connection that had just ended is nobody's fault, unless it cost a request.
+        excused = ours or (again and self._fresh and failure is Failure.CLOSED)
+        if endpoint is not None and not excused and failure in FAULTS:
+            self._judge(endpoint, self.worker.clock(), good=False, at_once=failure is Failure.CONNECT_TIMEOUT)
             self._end_tunnel(reason)
             return
         if self.answering:

@@ -389,6 +389,8 @@ class Exchange(Attempts):
             hsts = special.get(STRICT_TRANSPORT_SECURITY)
             if hsts is not None:
                 start += b"Strict-Transport-Security: %b\r\n" % hsts[0]
+            if endpoint is not None and status >= 500:
+                self._judge(endpoint, now, good=False)
         fields = response.fields
         if fields:
             return b"".join((start, b"\r\n".join(fields), b"\r\n"))
@@ -415,6 +417,8 @@ class Exchange(Attempts):
         client = self.client
         if end:
             self._release(connection, now)
+            if endpoint.failures or self.upstream_status >= 500:
+                self._judge(endpoint, now, good=self.upstream_status < 500)
         else:
             route = self.route
             if route is not None:
@@ -481,6 +485,9 @@ class Exchange(Attempts):
         self.bytes_received += len(data)
         if not self.client.writing_paused:
             self._touch()
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.failures:
+            self._judge(endpoint, self.worker.clock(), good=True)
         if self._connection is not None:
             self._connection.write_tunnel(data)
 

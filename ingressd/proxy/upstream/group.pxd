@@ -7,8 +7,8 @@ from ingressd.proxy.upstream.pool cimport IdleRoom, PoolLimits
 cdef class UpstreamGroup:
     cdef object _contexts
     cdef WorkerCounters _counters
+    cdef object _health
     cdef Outbox _outbox
-    cdef object _own_column
     cdef object _random
     cdef IdleRoom _room
     cdef object _share

@@ -22,6 +22,7 @@ from ingressd.proxy.upstream.budget import RetryBudget
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.outbox import Outbox
+from ingressd.proxy.upstream.outlier import PodHealth
 from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
 
 
@@ -31,8 +32,8 @@ class UpstreamGroup:
     __slots__ = (
         "_contexts",
         "_counters",
+        "_health",
         "_outbox",
-        "_own_column",
         "_random",
         "_room",
         "_share",
@@ -53,7 +54,7 @@ class UpstreamGroup:
         contexts: UpstreamContexts,
         counters: WorkerCounters,
         rng: Random,
-        own_column: Any,
+        health: PodHealth,
         room: IdleRoom,
     ) -> None:
         """Raises ValueError when the TLS material cannot be used."""
@@ -63,11 +64,11 @@ class UpstreamGroup:
         self._contexts = contexts
         self._counters = counters
         self._random = rng
-        self._own_column = own_column
+        self._health = health
         self._room = room
         self.endpoints: dict[str, EndpointState] = {}
         """Keyed by "address:port"."""
-        self.balancer: Balancer = BALANCERS[unit.balancer](rng, own_column=own_column)
+        self.balancer: Balancer = BALANCERS[unit.balancer](rng, health=health)
         self.context: UpstreamContext | None = contexts.get(unit.tls) if unit.tls is not None else None
         self.budget = RetryBudget()
         self.limits = PoolLimits(connections=320, idle_s=60.0, requests=10000, age_s=3600.0)
@@ -86,7 +87,7 @@ class UpstreamGroup:
                 self._leave(state)
                 state.pool = IdlePool(self.limits, self._counters, self._room)
         if unit.balancer != self.unit.balancer:
-            self.balancer = BALANCERS[unit.balancer](self._random, own_column=self._own_column)
+            self.balancer = BALANCERS[unit.balancer](self._random, health=self._health)
             self.balancer.update(list(self.endpoints.values()))
         self.unit = unit
 

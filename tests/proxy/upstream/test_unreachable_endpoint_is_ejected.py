@@ -2,17 +2,19 @@ from random import Random
 
 import pytest
 
-from ingressd.observe.shared_table import EJECTED_UNTIL_MS, SharedTable
+from ingressd.observe.shared_table import CONSECUTIVE_FAILURES, EJECTED_UNTIL_MS, GOOD_AT_US, SharedTable
 from ingressd.proxy.upstream.balancers.table import BALANCERS
 from ingressd.proxy.upstream.endpoint import EndpointState
-from ingressd.proxy.upstream.outlier import BACKOFF_MAX_S, REFUSALS
+from ingressd.proxy.upstream.outlier import BACKOFF_MAX_S, CONSECUTIVE, PodHealth, ring
 
 
 class TwoWorkers:
-    """The same three endpoints as two workers hold them: their own states, one table."""
+    """The same three endpoints as two workers hold them: their own states, one table. And what a controller writes."""
 
     def __init__(self, name: str) -> None:
         self.columns = [[0] * SharedTable.base(8) for _ in range(2)]
+        self.controller = [0] * SharedTable.base(8)
+        self.bell = [0]
         self.states = []
         self.balancers = []
         for worker in range(2):
@@ -20,7 +22,9 @@ class TwoWorkers:
                 EndpointState(f"10.0.0.{index}", 80, base=SharedTable.base(index), columns=self.columns)
                 for index in range(1, 4)
             ]
-            balancer = BALANCERS[name](Random(worker), own_column=self.columns[worker])
+            balancer = BALANCERS[name](
+                Random(worker), health=PodHealth(self.columns, self.controller, self.bell, worker=worker)
+            )
             balancer.update(states)
             self.states.append(states)
             self.balancers.append(balancer)
@@ -36,7 +40,13 @@ def two(request) -> TwoWorkers:
 
 def fail(two, now, *, times=1, endpoint=0, timed_out=False, worker=0):
     for _ in range(times):
-        two.balancers[worker].connect_failed(two.states[worker][endpoint], now, timed_out=timed_out)
+        two.balancers[worker].failed(two.states[worker][endpoint], now, at_once=timed_out)
+
+
+def succeed(two, now, *, endpoint=0, worker=0):
+    """As an exchange does: only what is in doubt is worth a word."""
+    if two.states[worker][endpoint].failures:
+        two.balancers[worker].succeeded(two.states[worker][endpoint], now)
 
 
 def test_one_connect_timeout_ejects_for_a_second(two):
@@ -47,23 +57,23 @@ def test_one_connect_timeout_ejects_for_a_second(two):
 
 
 def test_a_few_refused_connections_do_not_eject(two):
-    fail(two, 100.0, times=REFUSALS - 1)
+    fail(two, 100.0, times=CONSECUTIVE - 1)
     assert "10.0.0.1:80" in two.picked(0, 100.0)
     fail(two, 100.0)
     assert "10.0.0.1:80" not in two.picked(0, 100.0)
 
 
 def test_a_success_between_refusals_forgets_them(two):
-    fail(two, 100.0, times=REFUSALS - 1)
-    two.balancers[0].connect_succeeded(two.states[0][0])
-    fail(two, 100.0, times=REFUSALS - 1)
+    fail(two, 100.0, times=CONSECUTIVE - 1)
+    succeed(two, 100.1)
+    fail(two, 100.2, times=CONSECUTIVE - 1)
     assert "10.0.0.1:80" in two.picked(0, 100.0)
 
 
 def test_the_other_worker_learns_of_it(two):
     two.picked(1, 99.99)
     fail(two, 100.0, timed_out=True)
-    assert two.picked(1, 100.2) == {"10.0.0.2:80", "10.0.0.3:80"}
+    assert two.picked(1, 100.0) == {"10.0.0.2:80", "10.0.0.3:80"}
     assert "10.0.0.1:80" in two.picked(1, 101.3)
 
 
@@ -116,3 +126,76 @@ def test_endpoints_without_a_slot_do_not_eject_each_other(two):
     two.picked(1, 100.2)
     assert two.picked(0, 100.2) == {"10.0.0.2:80", "10.0.0.3:80"}
     assert len(two.picked(1, 100.4)) == 3
+
+
+def test_failures_of_all_workers_make_one_row(two):
+    for turn in range(CONSECUTIVE):
+        assert "10.0.0.1:80" in two.picked(0, 100.0 + turn)
+        fail(two, 100.0 + turn, worker=turn % 2)
+    for worker in range(2):
+        assert two.picked(worker, 104.0) == {"10.0.0.2:80", "10.0.0.3:80"}
+
+
+def test_a_success_at_another_worker_breaks_the_row(two):
+    fail(two, 100.0, times=CONSECUTIVE - 1)
+    two.picked(1, 100.2)
+    succeed(two, 100.2, worker=1)
+    fail(two, 100.3, times=CONSECUTIVE - 1)
+    assert "10.0.0.1:80" in two.picked(0, 100.3)
+    fail(two, 100.3)
+    assert "10.0.0.1:80" not in two.picked(1, 100.3)
+
+
+def test_a_connect_timeout_after_failures_elsewhere_ejects_for_a_second_and_no_longer(two):
+    fail(two, 100.0, times=CONSECUTIVE - 1)
+    fail(two, 100.0, timed_out=True, worker=1)
+    assert two.states[1][0].ejected_until == 101.0
+
+
+def test_the_failures_of_a_worker_that_was_reaped_are_forgotten(two):
+    fail(two, 100.0, times=CONSECUTIVE - 1)
+    two.columns[0][SharedTable.base(1) + CONSECUTIVE_FAILURES] = 0
+    fail(two, 100.1, worker=1)
+    assert "10.0.0.1:80" in two.picked(1, 100.1)
+
+
+def test_the_verdict_of_health_checks_counts_for_every_worker_until_it_is_taken_back_or_runs_out(two):
+    base = SharedTable.base(1)
+    for worker in range(2):
+        assert len(two.picked(worker, 100.0)) == 3
+    two.controller[base + EJECTED_UNTIL_MS] = 130_000
+    ring(two.bell, 100.0)
+    for worker in range(2):
+        assert two.picked(worker, 100.0) == {"10.0.0.2:80", "10.0.0.3:80"}
+    two.controller[base + EJECTED_UNTIL_MS] = 0
+    ring(two.bell, 100.01)
+    assert len(two.picked(0, 100.01)) == 3
+    two.controller[base + EJECTED_UNTIL_MS] = 130_000
+    ring(two.bell, 100.02)
+    assert len(two.picked(0, 100.03)) == 2
+    assert len(two.picked(0, 130.1)) == 3
+
+
+def test_when_all_are_said_to_be_unhealthy_all_are_asked(two):
+    for index in range(1, 4):
+        two.controller[SharedTable.base(index) + EJECTED_UNTIL_MS] = 130_000
+    assert len(two.picked(0, 100.0)) == 3
+
+
+def test_a_probe_that_succeeded_lifts_ejections_before_it_and_none_after_it(two):
+    base = SharedTable.base(1)
+    fail(two, 100.0, times=CONSECUTIVE + 10)
+    two.controller[base + GOOD_AT_US] = 100_100_000
+    ring(two.bell, 100.1)
+    assert len(two.picked(0, 100.1)) == len(two.picked(1, 100.1)) == 3
+    # Nothing has been answered well since: one failure is enough, and its back-off goes on doubling.
+    fail(two, 100.2, worker=1)
+    assert two.picked(0, 100.2) == {"10.0.0.2:80", "10.0.0.3:80"}
+    assert two.states[1][0].ejected_until == 102.2
+
+
+def test_two_rings_at_the_same_moment_are_two(two):
+    ring(two.bell, 100.0, process=0)
+    first = two.bell[0]
+    ring(two.bell, 100.0, process=1)
+    assert two.bell[0] != first

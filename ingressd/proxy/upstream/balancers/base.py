@@ -31,30 +31,33 @@ class Balancer(Protocol):
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
         """An answer's head came `duration_s` after the request was sent."""
 
-    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> bool:
-        """No connection to this endpoint could be made; true when that ejects it."""
+    def failed(self, endpoint: EndpointState, now: float, *, at_once: bool = False) -> bool:
+        """This endpoint failed, `at_once` in a way that ejects without others; true when it is ejected."""
 
-    def connect_succeeded(self, endpoint: EndpointState) -> None:
-        """A connection was made: its failures are forgotten. Cheap to skip while `endpoint.failures` is 0."""
+    def succeeded(self, endpoint: EndpointState, now: float) -> None:
+        """It answered: its failures are forgotten. Cheap to skip while `endpoint.failures` is 0."""
 
 
 class EndpointSet:
     """The endpoints of one upstream and which of them may be picked now.
 
     `usable` is what a balancer chooses from: not draining unless all are, not ejected unless all are. It is worked out
-    again only when the list changes, when this worker ejects one, and every `SYNC_S`, when what the other workers
-    ejected is read from the shared table; so a pick does not look at any endpoint it does not choose.
+    again only when the list changes, when the bell says that somebody ejected one or let one back, and every `SYNC_S`,
+    when ejections end and what the other workers have counted is read; so a pick does not look at any endpoint that it
+    does not choose.
     """
 
     SYNC_S = 0.1
     observes_latency: ClassVar[bool] = False
 
-    __slots__ = ("_due", "_eligible", "_only", "_own_column", "_random", "usable")
+    __slots__ = ("_bell", "_due", "_eligible", "_health", "_only", "_random", "_rung", "usable")
 
-    def __init__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> None:
-        """`own_column` is this worker's column of the shared table; None keeps ejections to this worker."""
+    def __init__(self, rng: Random, *, health: outlier.PodHealth | None = None) -> None:
+        """`health` is what the pod knows of endpoints; None keeps ejections to this worker."""
         self._random = rng.random
-        self._own_column = own_column
+        self._health = health
+        self._bell: outlier.Cells = health.bell if health is not None else [0]
+        self._rung = 0
         self._eligible: list[EndpointState] = []
         self._only: EndpointState | None = None
         self._due = 0.0
@@ -72,23 +75,25 @@ class EndpointSet:
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
         """Most balancers do not care how long an answer took."""
 
-    def connect_failed(self, endpoint: EndpointState, now: float, *, timed_out: bool = False) -> bool:
+    def failed(self, endpoint: EndpointState, now: float, *, at_once: bool = False) -> bool:
         """Count a failure; eject the endpoint when that is one too many and there are others to take its place."""
         if self._only is not None:
             return False
-        ejected = outlier.failed(endpoint, now, timed_out=timed_out, own_column=self._own_column)
+        ejected = outlier.failed(endpoint, now, at_once=at_once, health=self._health)
         if ejected:
             self._refresh(now)
         return ejected
 
-    def connect_succeeded(self, endpoint: EndpointState) -> None:
+    def succeeded(self, endpoint: EndpointState, now: float) -> None:
         """Forget the endpoint's failures."""
-        outlier.succeeded(endpoint)
+        outlier.succeeded(endpoint, now, self._health)
 
     def _refresh(self, now: float) -> None:
-        """Work out `usable` again: one ejected by any worker leaves, one whose time has passed comes back."""
+        """Work out `usable` again: one ejected by anybody leaves, one whose time has passed comes back."""
         self._due = now + self.SYNC_S
-        usable = [endpoint for endpoint in self._eligible if not outlier.is_ejected(endpoint, now)] or self._eligible
+        self._rung = self._bell[0]  # Before what it speaks of is read: who rings meanwhile is heard at the next pick.
+        health = self._health
+        usable = [one for one in self._eligible if not outlier.is_ejected(one, now, health)] or self._eligible
         if usable != self.usable:
             self.usable = usable
             self._usable_changed()

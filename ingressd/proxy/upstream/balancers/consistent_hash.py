@@ -27,8 +27,8 @@ class ConsistentHash(EndpointSet):
 
     __slots__ = ("_owners", "_points")
 
-    def __init__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> None:
-        super().__init__(rng, own_column=own_column)
+    def __init__(self, rng: Random, *, health: outlier.PodHealth | None = None) -> None:
+        super().__init__(rng, health=health)
         self._points: list[int] = []
         self._owners: dict[int, EndpointState] = {}
 
@@ -50,7 +50,7 @@ class ConsistentHash(EndpointSet):
         only = self._only
         if only is not None:
             return only
-        if now >= self._due:
+        if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
         points = self._points
         if not points:
@@ -69,7 +69,7 @@ class ConsistentHash(EndpointSet):
         if self._only is not None:
             yield self._only
             return
-        if now >= self._due:
+        if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
         points, owners = self._points, self._owners
         left = set(self.usable)

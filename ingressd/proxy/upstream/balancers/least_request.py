@@ -21,8 +21,8 @@ class LeastRequest(EndpointSet):
 
     __slots__ = ("_shares",)
 
-    def __init__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> None:
-        super().__init__(rng, own_column=own_column)
+    def __init__(self, rng: Random, *, health: outlier.PodHealth | None = None) -> None:
+        super().__init__(rng, health=health)
         self._shares: list[int] = []
         """Running sums of weights; empty when all weights are equal."""
 
@@ -31,7 +31,7 @@ class LeastRequest(EndpointSet):
         only = self._only
         if only is not None:
             return only
-        if now >= self._due:
+        if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
         usable = self.usable
         count = len(usable)

@@ -22,8 +22,8 @@ class RoundRobin(EndpointSet):
 
     __slots__ = ("_equal", "_next", "_started")
 
-    def __init__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> None:
-        super().__init__(rng, own_column=own_column)
+    def __init__(self, rng: Random, *, health: outlier.PodHealth | None = None) -> None:
+        super().__init__(rng, health=health)
         self._equal = True
         self._next = 0
         self._started = False
@@ -33,7 +33,7 @@ class RoundRobin(EndpointSet):
         only = self._only
         if only is not None:
             return only
-        if now >= self._due:
+        if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
         usable = self.usable
         if not self._equal:

@@ -18,7 +18,7 @@ from ingressd.proxy.upstream.balancers.round_robin import RoundRobin
 class MakesBalancer(Protocol):
     """A balancer's constructor."""
 
-    def __call__(self, rng: Random, *, own_column: outlier.Cells | None = None) -> Balancer: ...
+    def __call__(self, rng: Random, *, health: outlier.PodHealth | None = None) -> Balancer: ...
 
 
 BALANCERS: Final[Mapping[str, MakesBalancer]] = MappingProxyType(

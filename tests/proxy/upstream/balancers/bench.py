@@ -8,6 +8,7 @@ from timeit import repeat
 from ingressd.observe.shared_table import SharedTable
 from ingressd.proxy.upstream.balancers.table import BALANCERS
 from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.outlier import PodHealth
 
 PICKS = 100_000
 
@@ -18,7 +19,7 @@ def main() -> None:
     empty = min(repeat(lambda: None, number=PICKS, repeat=3))
     for name, make in BALANCERS.items():
         for count, weights in ((1, (1,)), (2, (1,)), (3, (1,)), (3, (1, 2, 3)), (20, (1,))):
-            balancer = make(Random(1), own_column=table.column(0))
+            balancer = make(Random(1), health=PodHealth.of(table, 0))
             balancer.update(
                 [
                     EndpointState(

@@ -56,7 +56,7 @@ def test_keys_of_an_ejected_endpoint_go_to_its_heirs_and_come_back(fleet):
     balancer = balancer_of(states)
     before = {key: balancer.pick(key, 0.0) for key in KEYS}
     gone = states[2]
-    balancer.connect_failed(gone, 1.0, timed_out=True)
+    balancer.failed(gone, 1.0, at_once=True)
     during = {key: balancer.pick(key, 1.0) for key in KEYS}
     for key in KEYS:
         if before[key] is gone:
