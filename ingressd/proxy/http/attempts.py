@@ -231,8 +231,6 @@ class Attempts(ResponseHandler):
 
     def _connect_failed(self, failure: Failure, detail: str, now: float, ours: bool) -> None:
         """`ours` says that it is we who lacked something: no reason to shun the endpoint."""
-        endpoint = self._endpoint
-        route = self.route
         self.worker.counters.connect_failures += 1
         self._failed(failure, detail, ours=ours)
 
@@ -341,17 +339,17 @@ class Attempts(ResponseHandler):
         self._leave()
         reason = f"{failure.value}: {detail}" if detail else failure.value
         if self.tunnelling:
+            self._end_tunnel(reason)
+            return
         again = not self.answering and self._retry(failure)
         # A pooled connection that had just ended is nobody's fault, unless it cost a request.
         excused = ours or (again and self._fresh and failure is Failure.CLOSED)
         if endpoint is not None and not excused and failure in FAULTS:
             self._judge(endpoint, self.worker.clock(), good=False, at_once=failure is Failure.CONNECT_TIMEOUT)
-            self._end_tunnel(reason)
-            return
         if self.answering:
             self._cut(reason)
             return
-        if self._retry(failure):
+        if again:
             self.worker.counters.retries += 1
             self._attempt(self.worker.clock())
             return
