@@ -32,8 +32,8 @@ from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.store import TlsStore
 from ingressd.proxy.tls.tickets import TicketSecret
 from ingressd.proxy.tls.transport import TlsShare
-
 from ingressd.proxy.upstream.outlier import PodHealth
+
 SLICE_S: Final = 0.005
 """How long building may hold the loop before traffic gets its turn."""
 
@@ -98,9 +98,9 @@ class Dataplane:
             share=self._share,
             contexts=self._contexts,
             random=self._random,
+            health=PodHealth.of(shared, worker),
             log=log,
         )
-            health=PodHealth.of(shared, worker),
         self._next_second = 0.0
         self._watch = LoopWatch(clock, loop.call_later, late=self._note_lag)
         self._tick: asyncio.TimerHandle | None = loop.call_later(TICK_S, self._on_tick)

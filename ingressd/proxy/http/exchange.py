@@ -374,6 +374,8 @@ class Exchange(Attempts):
             self._connection = None
             connection.close()
             self._leave()
+            if endpoint is not None and status >= 500:
+                self._judge(endpoint, now, good=False)
         if endpoint is not None:
             self._tried = [*(self._tried or ()), endpoint]
         self.worker.counters.retries += 1
@@ -389,8 +391,6 @@ class Exchange(Attempts):
             hsts = special.get(STRICT_TRANSPORT_SECURITY)
             if hsts is not None:
                 start += b"Strict-Transport-Security: %b\r\n" % hsts[0]
-            if endpoint is not None and status >= 500:
-                self._judge(endpoint, now, good=False)
         fields = response.fields
         if fields:
             return b"".join((start, b"\r\n".join(fields), b"\r\n"))
@@ -402,6 +402,8 @@ class Exchange(Attempts):
         endpoint = self._endpoint
         self._leave()
         if endpoint is not None:
+            if endpoint.failures or self.upstream_status >= 500:
+                self._judge(endpoint, now, good=self.upstream_status < 500)
             endpoint.pool.release(connection, now)
         else:
             connection.close()
@@ -417,8 +419,6 @@ class Exchange(Attempts):
         client = self.client
         if end:
             self._release(connection, now)
-            if endpoint.failures or self.upstream_status >= 500:
-                self._judge(endpoint, now, good=self.upstream_status < 500)
         else:
             route = self.route
             if route is not None:
@@ -470,6 +470,9 @@ class Exchange(Attempts):
         self.answering = True
         self.tunnelling = True
         self._note_attempt()
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.failures:
+            self._judge(endpoint, self.worker.clock(), good=True)
         lines = b"".join([line + b"\r\n" for line in response.fields])
         upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.upgrade or b"websocket")
         self._touch()
@@ -485,9 +488,6 @@ class Exchange(Attempts):
         self.bytes_received += len(data)
         if not self.client.writing_paused:
             self._touch()
-        endpoint = self._endpoint
-        if endpoint is not None and endpoint.failures:
-            self._judge(endpoint, self.worker.clock(), good=True)
         if self._connection is not None:
             self._connection.write_tunnel(data)
 
