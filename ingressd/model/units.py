@@ -13,6 +13,8 @@ object and no other. Durations are float seconds (`_s`), sizes are ints (`_bytes
 | `Endpoints` | `endpoints/` + the upstream's name |
 | `Certificate` | `certificate/NAMESPACE/NAME` (static: `certificate//CERTFILE`) |
 | `TlsHost` | `tls/HOST` (`tls/` is the default certificate) |
+| `ClientCertificates` | `clients/HOST` (hosts as of `VirtualHost`) |
+| `ClientAuthority` | `authority/NAMESPACE/NAME` (static: `authority//CERTFILE` of the entry of `tls`) |
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ import msgspec
 
 from ingressd.model.problem import Origin
 from ingressd.model.secret import PrivateBytes
+from ingressd.settings.config import HealthCheck
 
 PathType = Literal["Exact", "Prefix"]
+ClientVerification = Literal["on", "off", "optional", "optional_no_ca"]
 Balancer = Literal["round_robin", "least_request", "ewma", "hash"]
 HeaderPairs = tuple[tuple[str, str], ...]
 
@@ -148,6 +152,8 @@ class RoutePolicy(msgspec.Struct, frozen=True, tag="RoutePolicy"):
     allowed_sources: tuple[str, ...] = ()
     """Networks that may ask; () is everybody."""
     denied_sources: tuple[str, ...] = ()
+    client_certificates: bool = False
+    """Some object asks for client certificates on these routes: no host without a policy for them may serve one."""
     failed_closed: str | None = None
 
 
@@ -203,6 +209,8 @@ class Upstream(msgspec.Struct, frozen=True, tag="Upstream"):
     balancer: Balancer = "round_robin"
     hash_by: str = ""
     tls: UpstreamTls | None = None
+    health_check: HealthCheck | msgspec.UnsetType = msgspec.UNSET
+    """For the controller, which probes. Left out where there is none: most upstreams have none, and workers all."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):
@@ -242,7 +250,48 @@ class TlsHost(msgspec.Struct, frozen=True, tag="TlsHost"):
     certificate: str | None
 
 
-Unit = ProcessPolicy | Listener | VirtualHost | RoutePolicy | Upstream | Endpoints | Certificate | TlsHost
+class ClientAuthority(msgspec.Struct, frozen=True, tag="ClientAuthority"):
+    """Who may issue client certificates, and what they have revoked: PEM, already read once without a fault."""
+
+    name: str
+    ca_pem: bytes
+    crl_pem: bytes = b""
+
+
+class ClientCertificates(msgspec.Struct, frozen=True, tag="ClientCertificates"):
+    """What a host asks of its clients' certificates (ingress-nginx `auth-tls-*`).
+
+    `authority` is the name of a `ClientAuthority`. With `closed` (a status) every request is answered so, whatever the
+    client shows, and `fault` says why. `covers`: a wildcard also speaks for hosts below it that have routes of their
+    own. `match_cn` is an RE2 expression that must be found in the subject; `error_page` a URL to redirect to in place
+    of the answer 400.
+    """
+
+    host: str
+    origin: Origin
+    verify: ClientVerification = "on"
+    authority: str = ""
+    depth: int = 1
+    error_page: str = ""
+    pass_certificate: bool = False
+    match_cn: str = ""
+    covers: bool = False
+    closed: int = 0
+    fault: str = ""
+
+
+Unit = (
+    ProcessPolicy
+    | Listener
+    | VirtualHost
+    | RoutePolicy
+    | Upstream
+    | Endpoints
+    | Certificate
+    | TlsHost
+    | ClientAuthority
+    | ClientCertificates
+)
 
 
 def key_of(unit: Unit, name: str = "") -> str:
@@ -264,3 +313,7 @@ def key_of(unit: Unit, name: str = "") -> str:
             return f"certificate/{unit.name}"
         case TlsHost():
             return f"tls/{unit.host}"
+        case ClientAuthority():
+            return f"authority/{unit.name}"
+        case ClientCertificates():
+            return f"clients/{unit.host}"

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from ingressd.model.secret import PrivateBytes
+from ingressd.model.units import ClientVerification
 from ingressd.settings.config import CONTROLLER, GATEWAY_CONTROLLER, Balancer, PathType
 
 
@@ -65,6 +66,19 @@ class StaticUpstream(msgspec.Struct, frozen=True):
     tls: StaticUpstreamTls | None = None
 
 
+class StaticClients(msgspec.Struct, frozen=True):
+    """`clientCertificate` of an entry of `tls`, the files read. `fault`: one of them could not be."""
+
+    verify: ClientVerification = "on"
+    ca_pem: bytes = b""
+    crl_pem: bytes = b""
+    depth: int = 1
+    error_page: str = ""
+    pass_certificate: bool = False
+    match_cn: str = ""
+    fault: str = ""
+
+
 class StaticTls(msgspec.Struct, frozen=True):
     """One entry of `tls`, the files read. Key: `name`, which is `certFile` as written. No hosts: the names it holds."""
 
@@ -72,6 +86,7 @@ class StaticTls(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...]
     cert_pem: bytes
     key_pem: PrivateBytes
+    clients: StaticClients | None = None
 
 
 class StaticAdmission(msgspec.Struct, frozen=True):
