@@ -12,6 +12,7 @@ import msgspec
 
 PathType = Literal["Exact", "Prefix", "ImplementationSpecific"]
 Balancer = Literal["round_robin", "least_request", "ewma", "hash"]
+ClientVerification = Literal["on", "off", "optional", "optional_no_ca"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 CONTROLLER = "ingressd.dev/ingress-controller"
@@ -122,6 +123,18 @@ class KubernetesConfig(msgspec.Struct, frozen=True):
     `namespaces` () is all of them. `label_selector` narrows the Ingresses and nothing else. `snapshot_dir` "" keeps
     nothing for a restart while the API server is away.
     """
+class ClientCertificateConfig(msgspec.Struct, frozen=True):
+    """What an entry of `tls` asks of clients, as an Ingress does by `auth-tls-*`. Paths are absolute."""
+
+    ca_file: str
+    crl_file: str = ""
+    verify: ClientVerification = "on"
+    depth: int = 1
+    error_page: str = ""
+    pass_certificate: bool = False
+    match_cn: str = ""
+
+
 
     kubeconfig: str = ""
     in_cluster: bool = False
@@ -130,6 +143,7 @@ class KubernetesConfig(msgspec.Struct, frozen=True):
     snapshot_dir: str = ""
 
 
+    clients: ClientCertificateConfig | None = None
 class Config(msgspec.Struct, frozen=True):
     """The whole configuration file after flags and environment variables have been laid over it.
 

@@ -7,12 +7,14 @@ import re
 from typing import Any, Final, cast
 
 from ingressd.settings import values as v
+from ingressd.settings.client_certificate import client_certificate
 from ingressd.settings.config import (
     CONTROLLER,
     GATEWAY_CONTROLLER,
     AccessLogConfig,
     AdminConfig,
     AdmissionConfig,
+    ClientCertificateConfig,
     Config,
     EndpointConfig,
     IngressClassConfig,
@@ -298,7 +300,12 @@ def _tls(top: Section) -> tuple[TlsConfig, ...]:
     out: dict[str, TlsConfig] = {}
     for index, (path, item) in enumerate(top.items("tls")):
         section = Section(top.report, item, path, entry=path)
-        section.known("hosts", "certFile", "keyFile")
+        section.known("hosts", "certFile", "keyFile", "clientCertificate")
+        clients: ClientCertificateConfig | None = None
+        if section.get("clientCertificate") is not None:
+            # An entry that guards its hosts cannot be left out: without it they would be open.
+            section.entry = ()
+            clients = client_certificate(section)
         hosts = tuple(host.lower() for host in section.strings("hosts"))
         for place, host in enumerate(hosts):
             if _HOST.match(host) is None:
@@ -308,5 +315,5 @@ def _tls(top: Section) -> tuple[TlsConfig, ...]:
         if name in out:
             section.wrong(("certFile",), f"tls[{out[name].index}] has this certificate already")
         if section.ok:
-            out[name] = TlsConfig(name, hosts, cert_file, key_file, index)
+            out[name] = TlsConfig(name, hosts, cert_file, key_file, index, clients)
     return tuple(out.values())

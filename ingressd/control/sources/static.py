@@ -11,6 +11,7 @@ from ingressd.control.objects.static import (
     Flags,
     ProcessSettings,
     StaticAdmission,
+    StaticClients,
     StaticEndpoint,
     StaticListener,
     StaticRoute,
@@ -25,6 +26,7 @@ from ingressd.model.secret import PrivateBytes, without_keys
 from ingressd.settings.admission import admission_of
 from ingressd.settings.config import (
     AdmissionConfig,
+    ClientCertificateConfig,
     Config,
     ConfigProblem,
     TlsConfig,
@@ -92,13 +94,21 @@ def static_objects(config: Config, *, read: Read, answers: Mapping[str, tuple[st
         try:
             entries.add("StaticTls", tls.name, path=path, value=_tls(tls, read))
         except _UnreadableError as exc:
-            entries.refuse("StaticTls", tls.name, path=path, why=exc)
+            if tls.clients is None:
+                entries.refuse("StaticTls", tls.name, path=path, why=exc)
+                continue
+            # Without the entry its hosts would be open; without its certificate they are served with another.
+            entries.note("StaticTls", tls.name, path=path, why=exc)
+            guard = StaticTls(tls.name, tls.hosts, b"", PrivateBytes(b""), _clients(tls.clients, read))
+            entries.add("StaticTls", tls.name, path=path, value=guard)
     return StaticContents(entries.objects, tuple(entries.problems), frozenset(entries.refused))
 
 
 def watched_files(config: Config) -> list[str]:
     """The files that entries name: certificates, keys, authorities."""
     files = [file for entry in config.tls for file in (entry.cert_file, entry.key_file)]
+    clients = [entry.clients for entry in config.tls if entry.clients is not None]
+    files += [file for entry in clients for file in (entry.ca_file, entry.crl_file) if file]
     admission = admission_of(config)
     if admission is not None:
         files += [file for file in (admission.cert_file, admission.key_file) if file]
@@ -139,6 +149,10 @@ class _Entries:
     def refuse(self, kind: str, name: str, *, path: KeyPath, why: _UnreadableError) -> None:
         """An entry that names a file which cannot be read."""
         self.refused.add(ObjectKey(kind, "", name))
+        self.note(kind, name, path=path, why=why)
+
+    def note(self, kind: str, name: str, *, path: KeyPath, why: _UnreadableError) -> None:
+        """Say that a file cannot be read."""
         try:
             line = locate_field(self._read(self._file), line=1, path=path, field=why.field)
         except OSError:
@@ -174,7 +188,27 @@ def _upstream(upstream: UpstreamConfig, read: Read, *, answers: Mapping[str, tup
 
 def _tls(tls: TlsConfig, read: Read) -> StaticTls:
     cert = without_keys(_file(read, tls.cert_file, "certFile"))
-    return StaticTls(tls.name, tls.hosts, cert, PrivateBytes(_file(read, tls.key_file, "keyFile")))
+    key = PrivateBytes(_file(read, tls.key_file, "keyFile"))
+    return StaticTls(tls.name, tls.hosts, cert, key, None if tls.clients is None else _clients(tls.clients, read))
+
+
+def _clients(clients: ClientCertificateConfig, read: Read) -> StaticClients:
+    ca, crl, fault = b"", b"", ""
+    try:
+        ca = without_keys(_file(read, clients.ca_file, "clientCertificate.caFile"))
+        crl = _file(read, clients.crl_file, "clientCertificate.crlFile") if clients.crl_file else b""
+    except _UnreadableError as exc:
+        fault = exc.message
+    return StaticClients(
+        verify=clients.verify,
+        ca_pem=ca,
+        crl_pem=crl,
+        depth=clients.depth,
+        error_page=clients.error_page,
+        pass_certificate=clients.pass_certificate,
+        match_cn=clients.match_cn,
+        fault=fault,
+    )
 
 
 def _admission(admission: AdmissionConfig, read: Read) -> StaticAdmission:

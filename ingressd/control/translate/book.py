@@ -19,7 +19,7 @@ CROWD: Final = 64
 class Dirty:
     """What must be made again. Filled by the book and the translator during one translation, then thrown away."""
 
-    __slots__ = ("certificates", "hosts", "objects", "policies", "tls_hosts", "upstreams")
+    __slots__ = ("certificates", "clients", "hosts", "objects", "policies", "tls_hosts", "upstreams")
 
     def __init__(self) -> None:
         self.objects: set[ObjectKey] = set()
@@ -27,12 +27,15 @@ class Dirty:
         self.hosts: set[str] = set()
         self.tls_hosts: set[str] = set()
         self.certificates: set[str] = set()
+        """Certificates and authorities of clients."""
+        self.clients: set[str] = set()
+        """Hosts whose client-certificate policy must be made again."""
         self.upstreams: set[str] = set()
         self.policies: set[ObjectKey] = set()
 
 
 class DraftBook:
-    """Drafts by object, and the objects by host, by host of a certificate, by Service and by certificate."""
+    """Drafts by object, and the objects by every name they hold."""
 
     def __init__(self) -> None:
         self.drafts: dict[ObjectKey, ObjectDraft] = {}
@@ -40,6 +43,8 @@ class DraftBook:
         self.by_tls_host: Index[str, ObjectKey] = Index()
         self.by_service: Index[ServiceName, ObjectKey] = Index()
         self.by_certificate: Index[str, ObjectKey] = Index()
+        self.by_authority: Index[str, ObjectKey] = Index()
+        self.by_asking_host: Index[str, ObjectKey] = Index()
         self.with_default: set[ObjectKey] = set()
         self._by_path: dict[str, Index[str, ObjectKey]] = {}
         """Of crowded hosts that `holders` was asked about, and no others: 200 KiB for 10,000 paths."""
@@ -103,6 +108,10 @@ class DraftBook:
             self.by_service.add(service, key)
         for certificate in draft.certificates():
             self.by_certificate.add(certificate, key)
+        for authority in _authorities(draft):
+            self.by_authority.add(authority, key)
+        for host in draft.asking_hosts:
+            self.by_asking_host.add(host, key)
         if draft.default is not None:
             self.with_default.add(key)
 
@@ -118,6 +127,10 @@ class DraftBook:
             self.by_service.discard(service, key)
         for certificate in draft.certificates():
             self.by_certificate.discard(certificate, key)
+        for authority in _authorities(draft):
+            self.by_authority.discard(authority, key)
+        for host in draft.asking_hosts:
+            self.by_asking_host.discard(host, key)
         self.with_default.discard(key)
 
     def _forget_paths(self, host: str, routes: tuple[RouteDraft, ...], key: ObjectKey) -> None:
@@ -131,6 +144,8 @@ class DraftBook:
         dirty.hosts.update(draft.hosts)
         dirty.tls_hosts.update(draft.tls)
         dirty.certificates.update(draft.certificates())
+        dirty.certificates.update(_authorities(draft))
+        dirty.clients.update(draft.asking_hosts)
         if draft.default is not None:
             dirty.hosts.add("")
         dirty.policies.add(draft.key)
@@ -159,6 +174,13 @@ def service_of(backend: Backend) -> ServiceName | None:
 def _services(draft: ObjectDraft) -> set[ServiceName]:
     found = {service_of(backend) for backend in draft.backends()}
     return {service for service in found if service is not None}
+
+
+def _authorities(draft: ObjectDraft) -> tuple[str, ...]:
+    """The authority that the object names for its clients, if it asks them for anything."""
+    clients = draft.clients
+    asks = clients is not None and clients.verify != "off" and not clients.fault and not draft.left_out
+    return (clients.authority,) if clients is not None and asks else ()
 
 
 def _rank(draft: ObjectDraft) -> Rank:

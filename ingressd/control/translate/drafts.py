@@ -8,6 +8,7 @@ import msgspec
 
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import ServiceBackendPort
+from ingressd.control.translate.annotations.client_certificates import ClientsDraft
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import PathType
 
@@ -82,8 +83,9 @@ class ObjectDraft(msgspec.Struct, frozen=True):
     `hosts` are the routes by host ("" every host); a host with no routes is one whose every request goes to `default`.
     `default` also takes what no rule of anybody takes. `failed_closed` names the security key for which all routes of
     the object answer 503, and `route` holds the fields of `RoutePolicy` that its annotations set. `class_name` is the
-    IngressClass whose settings its routes have, "" for the process-wide ones. An object that is `left_out` asks for
-    nothing; one that is `refused` is not to become the last good version either.
+    IngressClass whose settings its routes have, "" for the process-wide ones. `clients` is what its hosts ask of
+    clients. An object that is `left_out` asks for nothing; one that is `refused` is not to become the last good version
+    either.
     """
 
     key: ObjectKey
@@ -94,6 +96,7 @@ class ObjectDraft(msgspec.Struct, frozen=True):
     failed_closed: str = ""
     route: dict[str, Any] = {}
     class_name: str = ""
+    clients: ClientsDraft | None = None
     left_out: bool = False
     refused: bool = False
     problems: tuple[Problem, ...] = ()
@@ -109,6 +112,16 @@ class ObjectDraft(msgspec.Struct, frozen=True):
         if self.own_policy:
             return f"{self.key.namespace}/{self.key.name}"
         return class_policy(self.class_name) if self.class_name else ""
+
+    @property
+    def asking_hosts(self) -> tuple[str, ...]:
+        """The hosts whose clients the object asks for certificates: those of its routes, or of an entry of `tls`."""
+        if self.clients is None or self.left_out:
+            return ()
+        if self.clients.covers:
+            return tuple(self.tls)
+        hosts = tuple(self.hosts)
+        return (*hosts, "") if self.default is not None and "" not in self.hosts else hosts
 
     def backends(self) -> set[Backend]:
         """Every backend the object names."""

@@ -24,6 +24,7 @@ from ingressd.control.translate.validate import ingress_faults, plain_path
 from ingressd.model.problem import Origin, Problem
 
 _NO_TLS: Final[dict[str, TlsDraft]] = {}
+_ASKING: Final = {"client_certificates": True}
 
 
 def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
@@ -32,13 +33,20 @@ def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
     created = ingress.metadata.creation_timestamp
     rank = Rank(True, created.timestamp() if created else 0.0, key.namespace, key.name)
     report = report_annotations(ingress.metadata.annotations, origin=origin)
+    clients = report.clients
     problems = list(report.problems)
     faults = ingress_faults(ingress)
     problems += [_error(origin, "InvalidIngress", field=field, message=message) for field, message in faults]
     if faults or report.refused or report.left_out:
         refused = bool(faults) or report.refused
         return ObjectDraft(
-            key, rank, failed_closed=report.failed_closed, left_out=True, refused=refused, problems=tuple(problems)
+            key,
+            rank,
+            failed_closed=report.failed_closed,
+            clients=clients,
+            left_out=True,
+            refused=refused,
+            problems=tuple(problems),
         )
     hosts = _hosts(ingress, key, problems=problems)
     return ObjectDraft(
@@ -48,7 +56,8 @@ def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
         default=_default(ingress, key, problems=problems),
         tls=_tls(ingress, key, hosts=hosts),
         failed_closed=report.failed_closed,
-        route=report.route,
+        route={**report.route, **_ASKING} if clients is not None and clients.verify != "off" else report.route,
+        clients=clients,
         problems=tuple(problems),
     )
 
@@ -71,6 +80,7 @@ def fall_back(broken: ObjectDraft, good: ObjectDraft | None) -> ObjectDraft:
         good,
         refused=True,
         failed_closed=broken.failed_closed or good.failed_closed,
+        clients=broken.clients or good.clients,
         problems=(*broken.problems, kept),
     )
 

@@ -40,6 +40,7 @@ def _refused(draft: ObjectDraft, problems: tuple[Problem, ...], *, as_well: bool
         draft.key,
         draft.rank,
         failed_closed=draft.failed_closed,
+        clients=draft.clients,
         left_out=True,
         refused=as_well,
         problems=(*draft.problems, *problems),

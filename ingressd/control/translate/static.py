@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.static import StaticListener, StaticRoute, StaticTls
+from ingressd.control.translate.annotations.client_certificates import ClientsDraft
 from ingressd.control.translate.drafts import ObjectDraft, Rank, RouteDraft, StaticBackend, TlsDraft
 from ingressd.control.translate.validate import plain_path
 from ingressd.model.problem import Origin
@@ -28,7 +29,25 @@ def draft_tls(key: ObjectKey, static: StaticTls, *, names: tuple[str, ...]) -> O
     listed = bool(static.hosts)
     wish = TlsDraft((static_certificate(key.name),), listed, origin, "tls")
     hosts = static.hosts if listed else tuple(name for name in names if ":" not in name)
-    return ObjectDraft(key, Rank(False, 0.0, "", key.name), tls={host.lower(): wish for host in hosts})
+    rank = Rank(False, 0.0, "", key.name)
+    return ObjectDraft(key, rank, tls={host.lower(): wish for host in hosts}, clients=_clients(key, static))
+
+
+def _clients(key: ObjectKey, static: StaticTls) -> ClientsDraft | None:
+    clients = static.clients
+    if clients is None:
+        return None
+    return ClientsDraft(
+        verify=clients.verify,
+        authority=static_certificate(key.name),
+        depth=clients.depth,
+        error_page=clients.error_page,
+        pass_certificate=clients.pass_certificate,
+        match_cn=clients.match_cn,
+        covers=True,
+        fault=clients.fault,
+        field="clientCertificate",
+    )
 
 
 def static_certificate(name: str) -> str:

@@ -21,6 +21,7 @@ from ingressd.control.translate.addresses import published_service, status_of
 from ingressd.control.translate.book import Dirty, DraftBook
 from ingressd.control.translate.certificates import CertificateReader
 from ingressd.control.translate.check import check_ingress
+from ingressd.control.translate.client_certificates import ClientUnits
 from ingressd.control.translate.drafts import ObjectDraft, class_policy
 from ingressd.control.translate.environment import ENVIRONMENT_KINDS, Environment, read_environment
 from ingressd.control.translate.ingress import draft_ingress, fall_back
@@ -67,6 +68,7 @@ class Translator:
         self._book = DraftBook()
         self._upstreams = UpstreamBook(self._snapshot)
         self._certificates = CertificateUnits(self._snapshot, self._upstreams.ledger, self._reader)
+        self._clients = ClientUnits(self._snapshot, self._upstreams.ledger)
         self._routes = RouteUnits(self._snapshot, self._upstreams.ledger)
         self._slices: dict[ObjectKey, tuple[str, str]] = {}
         self._statuses: dict[ObjectKey, Status] = {}
@@ -93,6 +95,7 @@ class Translator:
         for key in sorted(changed):
             self._apply(view, key, environment=environment, dirty=dirty)
         self._certificates.refresh(view, self._book, environment, dirty=dirty)
+        self._clients.refresh(view, self._book, dirty=dirty)
         self._wanted.refresh(self._book, environment, dirty=dirty)
         self._upstreams.refresh(view, self._book, environment, dirty=dirty)
         self._routes.refresh(

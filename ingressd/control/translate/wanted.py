@@ -28,7 +28,8 @@ class Wanted:
         self._config_maps = environment.config_maps
         for name in dirty.certificates:
             key = certificate_key(name)
-            used = name in book.by_certificate or name == environment.default_certificate
+            named = name in book.by_certificate or name in book.by_authority
+            used = named or name == environment.default_certificate
             if key.kind == "Secret" and used != (key in self._secrets):
                 moved = True
                 (self._secrets.add if used else self._secrets.discard)(key)

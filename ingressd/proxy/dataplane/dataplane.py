@@ -28,6 +28,7 @@ from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.runtime.wheel import TICK_S
 from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.tls.client import UpstreamContexts
+from ingressd.proxy.tls.clients import ClientGuards
 from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.store import TlsStore
 from ingressd.proxy.tls.tickets import TicketSecret
@@ -74,6 +75,7 @@ class Dataplane:
         self._acceptors: dict[str, Acceptor] = {}
         self._random = Random()  # noqa: S311 - spreads load, keeps no secret.
         libssl = LibSsl.open()
+        self._verifies = libssl is not None
         self._store = TlsStore(clock=clock, secret=tickets, libssl=libssl)
         self._contexts = UpstreamContexts(libssl)
         self._draining = False
@@ -187,23 +189,35 @@ class Dataplane:
         change.commit()
         builder.forget(change.removed_hosts)
         table = self._worker.current.table.with_changes(routes, change.removed_hosts)
-        self._worker.current = self._make_runtime(version, table, refused)
+        self._worker.current = self._make_runtime(version, table, refused, self._guards(change, table))
+        self._store.guards = self._worker.current.guards
         self._worker.column[VERSION] = version
         for name in change.listeners:
             self._apply_listener(name)
         if len(change) >= FREEZE_FROM_UNITS:
             gc.freeze()
 
-    def _make_runtime(self, version: int, table: RouteTable[CompiledRoute], refused: dict[str, str]) -> Runtime:
+    def _guards(self, change: Change, table: RouteTable[CompiledRoute]) -> ClientGuards | None:
+        """Which hosts ask for client certificates, from now on."""
+        units, guards = self._units, self._worker.current.guards
+        if not units.client_certificates:
+            return None
+        if guards is None or change.guards_changed:
+            return ClientGuards(units.client_certificates, units.authorities, table, possible=self._verifies)
+        return guards.with_table(table)
+
+    def _make_runtime(
+        self, version: int, table: RouteTable[CompiledRoute], refused: dict[str, str], guards: ClientGuards | None
+    ) -> Runtime:
         current = self._worker.current
         process = self._units.process
         if process is not current.process and "process" not in refused:
             try:
-                return Runtime(version=version, process=process, table=table)
+                return Runtime(version=version, process=process, table=table, guards=guards)
             except ValueError as error:
                 refused["process"] = str(error)
                 self._units.doubt(("process",))
-        return current.with_table(version, table)
+        return current.with_table(version, table, guards)
 
     def _apply_process(self, change: Change, refused: dict[str, str]) -> None:
         process = change.process

@@ -13,6 +13,8 @@ from typing import Final, cast
 from ingressd.model.codec import decode_slots, decode_unit
 from ingressd.model.units import (
     Certificate,
+    ClientAuthority,
+    ClientCertificates,
     Endpoints,
     Listener,
     ProcessPolicy,
@@ -62,12 +64,15 @@ class UnitView:
 class UnitState(UnitView):
     """The units that serve; the last good ones, whatever was refused."""
 
-    __slots__ = ("_doubtful", "_held", "_slots", "listeners")
+    __slots__ = ("_doubtful", "_held", "_slots", "authorities", "client_certificates", "listeners")
 
     def __init__(self) -> None:
         self.process = ProcessPolicy()
         self.policies: dict[str, RoutePolicy] = {"": RoutePolicy()}
         self.listeners: dict[str, Listener] = {}
+        self.authorities: dict[str, ClientAuthority] = {}
+        self.client_certificates: dict[bytes, ClientCertificates] = {}
+        """By host, as in the unit."""
         self._held: dict[str, bytes | int] = {}
         self._slots: dict[str, bytes] = {}
         self._doubtful: set[str] = set()
@@ -106,8 +111,11 @@ class Change(UnitView):
         "_refused",
         "_slots",
         "_state",
+        "authorities",
         "certificates",
+        "client_certificates",
         "endpoints_changed",
+        "guards_changed",
         "hosts",
         "listeners",
         "process_changed",
@@ -131,6 +139,9 @@ class Change(UnitView):
         self.certificates: dict[str, Certificate] = {}
         self.tls_hosts: dict[str, TlsHost] = {}
         self.removed_tls: set[str] = set()
+        self.authorities = dict(state.authorities)
+        self.client_certificates = dict(state.client_certificates)
+        self.guards_changed = False
         self.hosts: set[str] = set()
         self.removed_hosts: set[str] = set()
         self.upstreams: set[str] = set()
@@ -192,6 +203,12 @@ class Change(UnitView):
         elif isinstance(unit, TlsHost):
             self.tls_hosts[key] = unit
             self.removed_tls.discard(key)
+        elif isinstance(unit, ClientAuthority):
+            self.authorities[name] = unit
+            self.guards_changed = True
+        elif isinstance(unit, ClientCertificates):
+            self.client_certificates[name.encode()] = unit
+            self.guards_changed = True
         else:
             self._listeners[name] = unit
             self.listeners.add(name)
@@ -220,6 +237,12 @@ class Change(UnitView):
             self.process_changed = True
         elif kind in ("certificate", "tls"):
             self.removed_tls.add(key)
+        elif kind == "authority":
+            self.authorities.pop(name, None)
+            self.guards_changed = True
+        elif kind == "clients":
+            self.client_certificates.pop(name.encode(), None)
+            self.guards_changed = True
         elif kind == "listener":
             self._listeners.pop(name, None)
             self.listeners.add(name)
@@ -246,3 +269,4 @@ class Change(UnitView):
         state._held.update(self._held)
         state._slots.update(self._slots)
         state.process, state.policies, state.listeners = self.process, self.policies, self._listeners
+        state.authorities, state.client_certificates = self.authorities, self.client_certificates

@@ -14,11 +14,14 @@ from ingressd.protocol.fields import MAX_FORWARDS, STRICT_TRANSPORT_SECURITY, VI
 from ingressd.protocol.h1 import NO_BODY, RequestHead, ResponseHead
 from ingressd.proxy.http.answers import status_line
 from ingressd.proxy.http.attempts import Attempts
+from ingressd.proxy.http.client_certificates import judge
 from ingressd.proxy.http.downstream import BODILESS, END, UNKNOWN_LENGTH, Downstream
 from ingressd.proxy.http.errors import CLIENT_GONE
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES
 from ingressd.proxy.routing.normalise import normalise_path
+from ingressd.proxy.runtime.forwarded import Forwarded
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
+from ingressd.proxy.tls.clients import ClientGuards
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.failure import Failure
 
@@ -115,6 +118,8 @@ class Exchange(Attempts):
             self.refuse(400, str(error), close=True)
             return
         route = self.route = runtime.table.match(host, path)
+        if runtime.guards is not None and self._stopped(runtime.guards, forwarded):
+            return
         if route is None:
             self._unrouted()
             return
@@ -162,6 +167,16 @@ class Exchange(Attempts):
             return True
         head.fields.append(b"Max-Forwards: %d" % (left - 1))
         return False
+
+    def _stopped(self, guards: ClientGuards, forwarded: Forwarded) -> bool:
+        """Whether the request ends here because of the certificates that its host asks of clients."""
+        client = self.client
+        identity = client.transport.get_extra_info("client_identity") if client.tls else None
+        policy = guards.of(self.host)
+        answer = judge(policy, identity, self.route, forwarded, self.path, tls=client.tls)
+        if answer is not None:
+            self._answer(answer, close=True)
+        return answer is not None
 
     def _unrouted(self) -> None:
         if self.path == self.runtime.health_path:
@@ -250,13 +265,13 @@ class Exchange(Attempts):
         lines = b"Retry-After: 1\r\n" if status == 503 and reason == Failure.NO_ENDPOINT.value else b""
         self.client.refuse(status, lines + self._own_lines(), body=None, close=close, head=self.head)
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: Answer, *, close: bool = False) -> None:
         """End the exchange with the answer of a filter."""
         self.status = answer.status
         self.error = answer.reason or None
         self.answering = True
         lines = b"".join([b"%b: %b\r\n" % pair for pair in answer.headers]) + self._own_lines()
-        self.client.refuse(answer.status, lines, body=answer.body, close=False, head=self.head)
+        self.client.refuse(answer.status, lines, body=answer.body, close=close, head=self.head)
 
     def _own_lines(self) -> bytes:
         """Lines that filters want on every answer, ours included (HSTS, add-headers)."""
@@ -432,7 +447,7 @@ class Exchange(Attempts):
         if self.tunnelling or not self._request_ended:
             self.client.pause_reading()
             route = self.route
-            if route is not None and not self.tunnelling:
+            if route is not None and not self.tunnelling and not self.client.writing_paused:
                 self.client.set_deadline(self.worker.clock() + route.policy.send_timeout_s)
 
     def on_upstream_resumed(self) -> None:

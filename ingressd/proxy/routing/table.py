@@ -181,6 +181,10 @@ class RouteTable(Generic[T]):
                 leaf = self._catch_all.default
         return leaf
 
+    def has(self, host: bytes) -> bool:
+        """Whether the table holds this very host."""
+        return host in self._hosts
+
     def knows(self, host: bytes) -> bool:
         """Whether an exact or wildcard host of the table takes `host`, so that its misses are its own."""
         return host in self._hosts or host[host.find(b".") :] in self._wildcards

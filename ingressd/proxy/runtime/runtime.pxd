@@ -27,6 +27,7 @@ cdef class Runtime:
     cdef public double body_timeout_s
     cdef public long buffer_bytes
     cdef public Forwarder forwarder
+    cdef public object guards
     cdef public double head_timeout_s
     cdef public bytes health_path
     cdef public dict hosts

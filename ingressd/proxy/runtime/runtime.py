@@ -13,6 +13,7 @@ from ingressd.protocol.limits import HeadLimits
 from ingressd.proxy.routing.normalise import normalise_host
 from ingressd.proxy.routing.table import RouteTable
 from ingressd.proxy.runtime.forwarded import Forwarder
+from ingressd.proxy.tls.clients import ClientGuards
 from ingressd.proxy.upstream.group import UpstreamGroup
 
 HOSTS: Final = 4096
@@ -90,6 +91,7 @@ class Runtime:
         "body_timeout_s",
         "buffer_bytes",
         "forwarder",
+        "guards",
         "head_timeout_s",
         "health_path",
         "hosts",
@@ -110,11 +112,13 @@ class Runtime:
         version: int,
         process: ProcessPolicy,
         table: RouteTable[CompiledRoute],
+        guards: ClientGuards | None = None,
     ) -> None:
-        """Raises ValueError for a process policy that cannot be compiled."""
+        """`guards` None: no host asks for client certificates. ValueError for a policy that cannot be compiled."""
         self.version = version
         self.process = process
         self.table = table
+        self.guards = guards
         self.forwarder = Forwarder(process)
         self.limits = request_limits(process)
         self.response_limits = response_limits(process)
@@ -140,11 +144,12 @@ class Runtime:
                 self.hosts[raw] = host
         return host
 
-    def with_table(self, version: int, table: RouteTable[CompiledRoute]) -> Runtime:
+    def with_table(self, version: int, table: RouteTable[CompiledRoute], guards: ClientGuards | None = None) -> Runtime:
         """The next version under the same process policy: what is compiled from that, caches included, is kept."""
         runtime = Runtime.__new__(Runtime)
         runtime.version = version
         runtime.table = table
+        runtime.guards = guards
         runtime.process = self.process
         runtime.forwarder = self.forwarder
         runtime.limits = self.limits

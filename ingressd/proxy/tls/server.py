@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ingressd.protocol.client_hello import MAX_BYTES, parse_client_hello
+from ingressd.proxy.tls.clients import ClientIdentity
 from ingressd.proxy.tls.store import TlsStore
 from ingressd.proxy.tls.transport import CLOSING, HANDSHAKE, AppProtocol, TlsShare, TlsTransport
 
@@ -31,11 +32,13 @@ class TlsServer(TlsTransport):
 
     __slots__ = (
         "_hello",
+        "_identity",
         "_make_app",
         "_on_lost",
         "_queued",
         "_record_at",
         "_records",
+        "_scope",
         "_store",
         "deadline_s",
         "host",
@@ -61,6 +64,8 @@ class TlsServer(TlsTransport):
         self._record_at = 0
         self._records = 0
         self._queued = False
+        self._scope = b""
+        self._identity: ClientIdentity | None = None
         self.sni: str | None = None
         """The name that the client asked for, lowercase."""
         self.host: str | None = None
@@ -87,7 +92,9 @@ class TlsServer(TlsTransport):
             on_lost(self)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`sni` besides what every TLS transport knows."""
+        """`sni` and `client_identity` (where the host asks for certificates) besides what every TLS transport knows."""
+        if name == "client_identity":
+            return self._identity
         if name == "sni":
             return self.sni if self.sni is not None else default
         return super().get_extra_info(name, default)
@@ -137,9 +144,11 @@ class TlsServer(TlsTransport):
             self._refuse(_ALERT_UNRECOGNIZED_NAME)
             return
         self.host = selection.host
+        self._scope = selection.scope
         share = self._share
         ssl_object = selection.front.wrap_bio(share.incoming, share.outgoing, server_side=True)
-        ssl_object.context = selection.certificate
+        if selection.certificate is not None:
+            ssl_object.context = selection.certificate
         self._begin(ssl_object)
         hello, self._hello = self._hello, b""
         share.incoming.write(hello)
@@ -151,6 +160,8 @@ class TlsServer(TlsTransport):
         self._share.heap.count()
         if self._ssl.session_reused:
             counters.tls_resumed += 1
+        if self._scope:
+            self._identity = self._store.identify(self._ssl, self._scope)
         app = self._app = self._make_app(self)
         self._deliver = app.data_received
         app.connection_made(self)

@@ -3,7 +3,8 @@
 One front context gives every connection its options and its session tickets; the chosen certificate's context is put
 on the connection before the first byte is read. Tickets belong to the front (OpenSSL keeps them with the context that a
 connection was made from), so sessions outlive a change of certificates. The exchange of contexts changes certificates
-only: OpenSSL does not take over the verification of clients with it, so hosts that verify clients need a front each.
+only: OpenSSL does not take over the verification of clients with it, so a connection to a host that verifies clients is
+made from a context of its own, for its policy and its certificate.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from ingressd.model.units import Certificate, TlsHost, TlsPolicy
+from ingressd.proxy.tls.clients import ClientGuards, ClientIdentity, identify
 from ingressd.proxy.tls.contexts import load_pair, server_context
 from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.tickets import TicketSecret
@@ -39,12 +41,18 @@ log = logging.getLogger("ingressd.tls")
 
 
 class Selection:
-    """What a connection is made from: `front.wrap_bio(…)`, then `.context = certificate`."""
+    """What a connection is made from: `front.wrap_bio(…)`, then `.context = certificate` if there is another one.
 
-    __slots__ = ("certificate", "front", "host")
+    `scope` is that of the client certificates asked for, b"" when none are.
+    """
 
-    def __init__(self, front: ssl.SSLContext, certificate: ssl.SSLContext, host: str) -> None:
+    __slots__ = ("certificate", "front", "host", "scope")
+
+    def __init__(
+        self, front: ssl.SSLContext, certificate: ssl.SSLContext | None, host: str, scope: bytes = b""
+    ) -> None:
         self.front = front
+        self.scope = scope
         self.certificate = certificate
         self.host = host
         """The entry that matched: a name, a wildcard, or "" when only the default was left."""
@@ -64,7 +72,19 @@ class _Pair:
 class TlsStore:
     """The certificates and server names of one worker."""
 
-    __slots__ = ("_clock", "_front", "_hosts", "_libssl", "_live", "_now_s", "_pairs", "_policy", "_secret")
+    __slots__ = (
+        "_asking",
+        "_clock",
+        "_front",
+        "_hosts",
+        "_libssl",
+        "_live",
+        "_now_s",
+        "_pairs",
+        "_policy",
+        "_secret",
+        "guards",
+    )
 
     def __init__(self, *, clock: Callable[[], float], secret: TicketSecret | None, libssl: LibSsl | None) -> None:
         """`clock` is monotonic; without `secret` or `libssl` a session resumes in this worker only."""
@@ -79,6 +99,10 @@ class TlsStore:
         self._hosts: dict[str, str | None] = {}
         self._pairs: dict[str, _Pair] = {}
         self._live: OrderedDict[str, None] = OrderedDict()
+        self._asking: OrderedDict[tuple[bytes, str], tuple[Certificate, ssl.SSLContext]] = OrderedDict()
+        """Contexts that ask for client certificates, by scope and name of the certificate of ours they show."""
+        self.guards: ClientGuards | None = None
+        """Which hosts ask for client certificates; None when none does."""
 
     def __repr__(self) -> str:
         return f"<TlsStore {len(self._pairs)} certificates, {len(self._hosts)} names, {len(self._live)} in memory>"
@@ -110,6 +134,7 @@ class TlsStore:
             for name in self._live:
                 self._pairs[name].context = None
             self._live.clear()
+            self._asking.clear()
         for name, (certificate, context) in loaded.items():
             self._replace(name, certificate, context)
         for key, host in hosts.items():
@@ -135,14 +160,45 @@ class TlsStore:
             if name is not None:
                 context = self._context(name)
                 if context is not None:
-                    return Selection(self._front, context, host)
+                    asking = self._asking_context(sni or "", name) if self.guards is not None else None
+                    return asking or Selection(self._front, context, host)
         return None
+
+    def identify(self, connection: Any, scope: bytes) -> ClientIdentity | None:
+        """Who the client of a finished handshake under a scope is."""
+        return identify(connection, scope, self._libssl) if self._libssl is not None else None
+
+    def _asking_context(self, sni: str, name: str) -> Selection | None:
+        """What asks for client certificates and shows the certificate `name`; None if this server name does not ask."""
+        guards, libssl = self.guards, self._libssl
+        policy = guards.of(sni.encode()) if guards is not None else None
+        certificate = self._pairs[name].certificate
+        if policy is None or not policy.scope or libssl is None or certificate is None:
+            return None
+        key = (policy.scope, name)
+        kept = self._asking.get(key)
+        if kept is None or kept[0] is not certificate:
+            try:
+                context = policy.context(self._policy, libssl)
+                load_pair(context, certificate.cert_pem, certificate.key_pem)
+            except ValueError as error:
+                policy.close(403, str(error))
+                return None
+            if self._secret is not None:
+                libssl.set_ticket_keys(context, self._secret.keys(policy.scope))
+            kept = self._asking[key] = (certificate, context)
+            if len(self._asking) > MAX_CONTEXTS:
+                self._asking.popitem(last=False)
+        self._asking.move_to_end(key)
+        return Selection(kept[1], None, sni, policy.scope)
 
     def rotate(self, now_s: float) -> None:
         """Step the ticket keys to the day of `now_s`, seconds since 1970. Call it every minute or so."""
         self._now_s = now_s
         if self._secret is not None and self._libssl is not None and self._secret.advance(now_s):
             self._libssl.set_ticket_keys(self._front, self._secret.keys())
+            for (scope, _), (_, context) in self._asking.items():
+                self._libssl.set_ticket_keys(context, self._secret.keys(scope))
             log.info("session ticket keys rotated")
 
     def _make_front(self, policy: TlsPolicy) -> ssl.SSLContext:

@@ -70,12 +70,13 @@ class TicketSecret:
             self._day += 1
         return True
 
-    def keys(self) -> bytes:
-        """Name, HMAC key and AES key, in the order of `SSL_CTX_set_tlsext_ticket_keys`."""
-        return self._derive(b"ingressd-name", 16) + self._derive(b"ingressd-seal", 64)
+    def keys(self, scope: bytes = b"") -> bytes:
+        """Name, HMAC key and AES key, in the order of `SSL_CTX_set_tlsext_ticket_keys`. Another scope has others, so
+        that no ticket of one opens under the other."""
+        return self._derive(b"ingressd-name", 16, scope) + self._derive(b"ingressd-seal", 64, scope)
 
-    def _derive(self, purpose: bytes, size: int) -> bytes:
-        return hashlib.blake2b(key=self._secret, person=purpose, digest_size=size).digest()
+    def _derive(self, purpose: bytes, size: int, scope: bytes = b"") -> bytes:
+        return hashlib.blake2b(scope, key=self._secret, person=purpose, digest_size=size).digest()
 
     def __repr__(self) -> str:
         return f"<TicketSecret of day {self._day}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ingressd.control.translate.annotations.client_certificates import ANNOTATIONS as CLIENT_CERTIFICATES
 from ingressd.filters.registry import ANNOTATIONS
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
@@ -190,7 +191,10 @@ PLAIN: Final = frozenset(
 )
 """The others: a warning, and the route serves."""
 
-KNOWN: Final = tuple(sorted(PLAIN | GUARDS | ANNOTATIONS))
+BUILT: Final = ANNOTATIONS | {name for name, _ in CLIENT_CERTIFICATES}
+"""Those that are honoured."""
+
+KNOWN: Final = tuple(sorted(PLAIN | GUARDS | BUILT))
 
 TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 """What Go's strconv.ParseBool takes for true."""

@@ -8,7 +8,13 @@ from typing import Any
 
 import msgspec
 
+from ingressd.control.translate.annotations.client_certificates import (
+    SECRET,
+    ClientsDraft,
+    parse_client_certificates,
+)
 from ingressd.control.translate.annotations.known import (
+    BUILT,
     GUARDING_VALUES,
     GUARDS,
     KNOWN,
@@ -20,17 +26,18 @@ from ingressd.control.translate.annotations.known import (
     TRUE,
 )
 from ingressd.filters.base import AnnotationFault
-from ingressd.filters.registry import ANNOTATIONS, parse_annotations
+from ingressd.filters.registry import parse_annotations
 from ingressd.model.problem import Origin, Problem, Severity
 
 
 class AnnotationReport(msgspec.Struct, frozen=True):
     """`failed_closed` is the security annotation for which all routes answer 503, "" if there is none; `route` are the
-    fields of `RoutePolicy` that the annotations set."""
+    fields of `RoutePolicy` that the annotations set, `clients` what is asked of the clients of its hosts."""
 
     problems: tuple[Problem, ...] = ()
     route: dict[str, Any] = {}
     failed_closed: str = ""
+    clients: ClientsDraft | None = None
     refused: bool = False
     left_out: bool = False
 
@@ -44,12 +51,17 @@ def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> Ann
     if not ours:
         return NOTHING
     parsed = parse_annotations(ours)
-    problems = [_fault(origin, fault) for fault in parsed.faults]
-    guards = [PREFIX + fault.name for fault in parsed.faults if fault.closes]
+    clients = parse_client_certificates(ours, namespace=origin.namespace)
+    faults = (*parsed.faults, *clients.faults)
+    problems = [_fault(origin, fault) for fault in faults]
+    guards = [PREFIX + fault.name for fault in faults if fault.closes]
+    for name in clients.idle:
+        message = f"this annotation has no effect without {PREFIX}{SECRET}"
+        problems.append(_problem("warning", origin, "AnnotationWithoutEffect", field=PREFIX + name, message=message))
     refused = left_out = False
     for name in sorted(ours):
         key, value = PREFIX + name, ours[name]
-        if name in ANNOTATIONS:
+        if name in BUILT:
             continue
         if name in SNIPPETS:
             refused = True
@@ -73,7 +85,7 @@ def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> Ann
         if name in SNIPPETS and name in GUARDS:
             guards.append(key)
     closed = min(guards, default="")
-    return AnnotationReport(tuple(sorted(problems)), parsed.route, closed, refused, left_out)
+    return AnnotationReport(tuple(sorted(problems)), parsed.route, closed, clients.draft, refused, left_out)
 
 
 def _fault(origin: Origin, fault: AnnotationFault) -> Problem:
