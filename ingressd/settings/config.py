@@ -107,22 +107,6 @@ class RouteConfig(msgspec.Struct, frozen=True):
     index: int
 
 
-class TlsConfig(msgspec.Struct, frozen=True):
-    """One entry of `tls`. Paths are absolute; `name` is `certFile` as written. No hosts: those of the certificate."""
-
-    name: str
-    hosts: tuple[str, ...]
-    cert_file: str
-    key_file: str
-    index: int
-
-
-class KubernetesConfig(msgspec.Struct, frozen=True):
-    """The cluster that objects are read from: by service account (`in_cluster`), or as the file `kubeconfig` says.
-
-    `namespaces` () is all of them. `label_selector` narrows the Ingresses and nothing else. `snapshot_dir` "" keeps
-    nothing for a restart while the API server is away.
-    """
 class ClientCertificateConfig(msgspec.Struct, frozen=True):
     """What an entry of `tls` asks of clients, as an Ingress does by `auth-tls-*`. Paths are absolute."""
 
@@ -135,6 +119,23 @@ class ClientCertificateConfig(msgspec.Struct, frozen=True):
     match_cn: str = ""
 
 
+class TlsConfig(msgspec.Struct, frozen=True):
+    """One entry of `tls`. Paths are absolute; `name` is `certFile` as written. No hosts: those of the certificate."""
+
+    name: str
+    hosts: tuple[str, ...]
+    cert_file: str
+    key_file: str
+    index: int
+    clients: ClientCertificateConfig | None = None
+
+
+class KubernetesConfig(msgspec.Struct, frozen=True):
+    """The cluster that objects are read from: by service account (`in_cluster`), or as the file `kubeconfig` says.
+
+    `namespaces` () is all of them. `label_selector` narrows the Ingresses and nothing else. `snapshot_dir` "" keeps
+    nothing for a restart while the API server is away.
+    """
 
     kubeconfig: str = ""
     in_cluster: bool = False
@@ -143,7 +144,6 @@ class ClientCertificateConfig(msgspec.Struct, frozen=True):
     snapshot_dir: str = ""
 
 
-    clients: ClientCertificateConfig | None = None
 class Config(msgspec.Struct, frozen=True):
     """The whole configuration file after flags and environment variables have been laid over it.
 
