@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from ingressd.supervise.sockets import Listeners, address, open_listener
+from ingressd.supervise.sockets import UNSENT_BYTES, Listeners, address, open_listener
 
 
 @pytest.fixture
@@ -96,3 +96,11 @@ def test_a_kernel_without_ipv6_serves_the_unspecified_address_by_ipv4(monkeypatc
 
 def test_addresses_are_written_as_people_do():
     assert [address("::1", 80), address("127.0.0.1", 80)] == ["[::1]:80", "127.0.0.1:80"]
+
+
+def test_connections_inherit_how_little_the_kernel_holds_of_them():
+    with open_listener("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        listening.setblocking(True)
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES

@@ -192,6 +192,7 @@ class ClientConnection(Downstream):
         if self._exchange is not None:
             self._exchange.on_client_resumed()
         elif self.phase == HEAD:
+            self.resume_reading()
             self._next_request(self.worker.clock())
 
     # ------------------------------------------------------------------------------------------------ receiving
