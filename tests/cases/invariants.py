@@ -22,15 +22,15 @@ from pathlib import Path
 
 import h11
 from cases.grammar import read_requests
-from cases.raw_runner import Observed
+from cases.raw_runner import PATIENCE_S, Observed
 from cases.recorder import CANARY, Recorder, nonce
 from stage.load import role
 from stage.running import Ingressd
 from stage.wire import ask
 
-CANARY_S = 1.0
-"""The next request is answered in milliseconds; a machine that runs other things too gets a second."""
-BACK_S = 2.0
+WORKER_CPU_S = 2.0
+"""No case keeps a worker busy; CPU time, because the clock also tells what else the machine does."""
+BACK_S = PATIENCE_S
 TRIES = 3
 """A request to an upstream that fails may be seen so many times, each time on another connection."""
 GROWTH_KIB = 16 * 1024
@@ -84,8 +84,8 @@ def broken(seen: Observed, *, scripted: bool, upgrades: bool) -> Iterator[str]:
         yield from _misdirected(seen)
     if seen.canary.status != 200 or seen.canary.one("x-t") != CANARY:
         yield f"I6: the next request got {seen.canary.status} {seen.canary.detail}"
-    elif seen.canary_s > CANARY_S:
-        yield f"I6: the next request took {seen.canary_s:.2f} s"
+    if seen.worker_cpu_s > WORKER_CPU_S:
+        yield f"I6: the case took {seen.worker_cpu_s:.2f} s of CPU time"
 
 
 def _used_again(seen: Observed) -> Iterator[str]:
@@ -119,7 +119,7 @@ class Baseline:
 
     def __init__(self, ingressd: Ingressd, recorder: Recorder) -> None:
         self._ingressd, self._recorder = ingressd, recorder
-        (self._worker,) = [pid for pid in ingressd.children() if role(pid) == "worker 0"]
+        (self.worker,) = [pid for pid in ingressd.children() if role(pid) == "worker 0"]
         self._files = self._open_files()
         self._memory_kib = ingressd.memory_kib()
         # The worker's own tasks run for as long as it does; its first count may be older than they are.
@@ -132,7 +132,7 @@ class Baseline:
         lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
         pooled = {f"socket:[{fields[9]}]" for fields in lines if fields[2].rpartition(":")[2] in ports}
         files = 0
-        for file in Path(f"/proc/{self._worker}/fd").iterdir():
+        for file in Path(f"/proc/{self.worker}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 files += os.readlink(file) not in pooled
         return files
@@ -153,9 +153,9 @@ class Baseline:
 
     def rest_broken(self) -> Iterator[str]:
         """After all cases."""
-        if role(self._worker) != "worker 0":
+        if role(self.worker) != "worker 0":
             yield "I6: the worker was replaced"
-        until = time.monotonic() + BACK_S + 1.5  # Workers report once a second.
+        until = time.monotonic() + BACK_S  # Workers report once a second.
         while (tasks := self._number("ingressd_tasks")) > self._tasks and time.monotonic() < until:
             time.sleep(0.1)
         if tasks > self._tasks:

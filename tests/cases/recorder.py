@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,8 @@ class Recorder:
         self._servers: list[asyncio.Server] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self.connections: list[Connection] = []
+        self.heard = b""
+        """What the client of this case has received so far."""
         self.addresses: dict[str, Address] = {}
         for name in ("u1", "u2", "pub", "adm"):
             sock = listening(["127.0.0.1"])[0]
@@ -87,7 +90,7 @@ class Recorder:
 
     def begin(self, script: Steps) -> None:
         """A new case: forget closed connections, mark the open ones, and let u1 play this once on each connection."""
-        self._script, self._case = script, self._case + 1
+        self._script, self._case, self.heard = script, self._case + 1, b""
         if script and script[0].get("on") == "connect":
             self._loop.run(self._drop_connections())  # The proxy must connect anew, not take one from its pool.
             time.sleep(0.05)
@@ -138,17 +141,15 @@ class Recorder:
         writer.write(head.encode() + (b"" if request.method == "HEAD" else b"ok"))
         await writer.drain()
 
-    @staticmethod
-    async def _play(connection: Connection, writer: asyncio.StreamWriter, script: Steps) -> None:
+    async def _play(self, connection: Connection, writer: asyncio.StreamWriter, script: Steps) -> None:
         received = len(connection.received)
         with contextlib.suppress(ConnectionError, OSError):
             for step in script:
                 await asyncio.sleep(step.get("wait_ms", 0) / 1000)
                 if "wait_bytes" in step:
-                    for _ in range(200):
-                        if len(connection.received) - received >= step["wait_bytes"]:
-                            break
-                        await asyncio.sleep(0.01)
+                    await _until(lambda step=step: len(connection.received) - received >= step["wait_bytes"])
+                if "wait_heard" in step:
+                    await _until(lambda step=step: step["wait_heard"].encode("latin-1") in self.heard)
                 if step.get("close"):
                     writer.close()
                 if step.get("reset"):
@@ -161,3 +162,10 @@ class Recorder:
                     writer.write(data[start : start + size])
                     await writer.drain()
                     await asyncio.sleep(step.get("pause_ms", 0) / 1000)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)

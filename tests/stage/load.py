@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,13 +16,27 @@ from pathlib import Path
 from stage.ports import Address
 
 
+class Upstream(tuple[str, int]):
+    """The address of an upstream, what it was asked, and the word that `/hold` waits for."""
+
+    asked: list[str]
+    go: threading.Event
+
+
 class _Answer(BaseHTTPRequestHandler):
-    """`/sleep/SECONDS` waits before it answers, everything else answers at once; the body names the path."""
+    """`/sleep/SECONDS` waits before it answers, `/hold` until it is told to, everything else answers at once; the body
+    names the path.
+    """
+
+    server: _Server
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # Head and body in one write: two would wait for each other's acknowledgement.
 
     def do_GET(self) -> None:
+        self.server.upstream.asked.append(self.path)
+        if self.path == "/hold":
+            self.server.upstream.go.wait(120)
         if self.path.startswith("/sleep/"):
             time.sleep(float(self.path.removeprefix("/sleep/")))
         body = self.path.encode()
@@ -36,20 +52,24 @@ class _Answer(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
+    upstream: Upstream
 
     def handle_error(self, *_: object) -> None:
         """Clients are killed in these tests."""
 
 
 @contextlib.contextmanager
-def upstream():
-    """An upstream's address."""
+def upstream() -> Iterator[Upstream]:
+    """An upstream that listens."""
     server = _Server(("127.0.0.1", 0), _Answer)
+    found = server.upstream = Upstream(("127.0.0.1", server.server_address[1]))
+    found.asked, found.go = [], threading.Event()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield ("127.0.0.1", server.server_address[1])
+        yield found
     finally:
+        found.go.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -65,7 +85,7 @@ class Outcome:
     error: str = ""
 
 
-def fetch(address: Address, path: str = "/", *, host: str = "api.test", timeout_s: float = 10.0) -> Outcome:
+def fetch(address: Address, path: str = "/", *, host: str = "api.test", timeout_s: float = 30.0) -> Outcome:
     """One request on a connection of its own."""
     began_s = time.monotonic()
     try:
@@ -111,6 +131,13 @@ class Load:
         while not self._end.is_set():
             self.outcomes.append(fetch(self.address, self.path))
 
+    def wait_for(self, count: int) -> None:
+        """Until so many more requests have ended."""
+        wanted, until = len(self.outcomes) + count, time.monotonic() + 120
+        while len(self.outcomes) < wanted:
+            assert time.monotonic() < until, self.summary()
+            time.sleep(0.01)
+
     def bad(self, *, since_s: float = 0.0) -> list[Outcome]:
         """Every request begun since a moment that was not answered 200."""
         return [one for one in self.outcomes if one.began_s >= since_s and (one.status != 200 or one.error)]
@@ -137,6 +164,12 @@ def pid_of(ingressd, wanted: str) -> int:
     """The process of a role; fails when there is not exactly one."""
     (pid,) = [pid for pid in ingressd.children() if role(pid) == wanted]
     return pid
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far, which no other process adds to."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def alive(pid: int) -> bool:

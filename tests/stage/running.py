@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from stage.ports import Address, free_address, spelled
 from stage.wire import ask
 
 PROGRAM = Path(sys.executable).with_name("ingressd")
+PATIENCE_S = 30.0
+"""How long is waited for what has to happen. Any process may stand still for seconds on a busy machine, so no such
+limit proves speed: a test makes the wrong way take longer than this, or never get there.
+"""
 
 
 class NotReadyError(AssertionError):
@@ -55,7 +60,7 @@ class Ingressd:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def start(self, *, ready_within_s: float = 20.0) -> None:
+    def start(self, *, ready_within_s: float = 2 * PATIENCE_S) -> None:
         """Start the process and wait until /readyz says 200."""
         self.write_config()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("INGRESSD_")}
@@ -70,14 +75,14 @@ class Ingressd:
                 start_new_session=True,
             )
         until = time.monotonic() + ready_within_s
-        while self.ask_admin("/readyz") != 200:
+        while ask(self.admin, "/readyz", timeout_s=2.0).status != 200:
             if self.ended():
                 raise NotReadyError(f"ended with code {self.process.returncode} while starting:\n{self.output()}")
             if time.monotonic() > until:
                 raise NotReadyError(f"/readyz was not 200 within {ready_within_s:g} s:\n{self.output()}")
             time.sleep(0.02)
 
-    def stop(self, *, within_s: float = 8.0) -> int:
+    def stop(self, *, within_s: float = PATIENCE_S) -> int:
         """SIGTERM, wait, and end what is left; the exit code. Fails when it had to be killed or printed a traceback."""
         if self._process is None:
             return 0
@@ -91,7 +96,12 @@ class Ingressd:
                 late = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        code = process.wait(10)
+        code = process.wait(PATIENCE_S)
+        until = time.monotonic() + PATIENCE_S
+        while (
+            _session_of(process.pid) and time.monotonic() < until
+        ):  # Who is killed holds its sockets until it is gone.
+            time.sleep(0.01)
         assert not late, f"still running {within_s:g} s after SIGTERM:\n{self.output()}"
         assert "Traceback (most recent call last)" not in self.output(), self.output()
         return code
@@ -118,13 +128,13 @@ class Ingressd:
         pending.write_text(yaml.safe_dump(self.config, sort_keys=False, width=1000))
         pending.replace(self.config_path)
 
-    def change(self, *, live: Any, within_s: float = 5.0, **config: Any) -> None:
+    def change(self, *, live: Any, within_s: float = PATIENCE_S, **config: Any) -> None:
         """Change top-level keys of the running configuration and wait until `live()` is true."""
         self.config.update(config)
         self.write_config()
         self.wait_until(live, within_s=within_s)
 
-    def wait_until(self, condition: Any, *, within_s: float = 5.0) -> None:
+    def wait_until(self, condition: Any, *, within_s: float = PATIENCE_S) -> None:
         """Wait until `condition()` is true; fails with the log when that takes too long."""
         until = time.monotonic() + within_s
         while not condition():
@@ -137,32 +147,36 @@ class Ingressd:
 
     def ask_admin(self, path: str) -> int:
         """The status that the admin listener answers; 0 when it does not answer."""
-        return ask(self.admin, path, timeout_s=2.0).status
+        return ask(self.admin, path).status
+
+    def metric(self, name: str, wanted: str = "") -> float:
+        """The sum of the samples of a name whose labels contain `wanted`."""
+        text = ask(self.admin, "/metrics").text
+        found = re.findall(rf"^{name}(\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        assert found, f"no {name}"
+        return sum(float(value) for labels, value in found if wanted in labels)
 
     def output(self) -> str:
         """Everything it printed."""
         return self._output.read_text("utf-8", "replace") if self._output.exists() else ""
 
-    def access_lines(self, *, path: str | None = None, within_s: float = 2.0) -> list[dict[str, Any]]:
-        """The parsed access log, of one path if given; waits a moment for the first such line (lines are batched)."""
+    def access_lines(
+        self, *, path: str | None = None, count: int = 1, within_s: float = PATIENCE_S
+    ) -> list[dict[str, Any]]:
+        """The parsed access log, of one path if given; waits until `count` such lines are there (lines are batched)."""
         until = time.monotonic() + within_s
         while True:
             text = self.access_log.read_text("utf-8", "replace") if self.access_log.exists() else ""
-            lines = [json.loads(line) for line in text.splitlines()]
+            # What follows the last line end is a line that is being written.
+            lines = [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
             found = [line for line in lines if path is None or line["path"] == path]
-            if found or time.monotonic() > until:
+            if len(found) >= count or time.monotonic() > until:
                 return found
             time.sleep(0.02)
 
     def children(self) -> list[int]:
         """Process ids of controller and workers: every other process of its session."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                if int(fields[3]) == self.process.pid and int(entry.name) != self.process.pid and fields[0] != "Z":
-                    found.append(int(entry.name))
-        return sorted(found)
+        return _session_of(self.process.pid)
 
     def memory_kib(self) -> int:
         """Resident memory of the whole process tree."""
@@ -171,6 +185,17 @@ class Ingressd:
             with contextlib.suppress(OSError, IndexError):
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4
         return total
+
+
+def _session_of(leader: int) -> list[int]:
+    """The other processes of a session."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            if int(fields[3]) == leader and int(entry.name) != leader and fields[0] != "Z":
+                found.append(int(entry.name))
+    return sorted(found)
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ class Scripted:
         with contextlib.suppress(OSError):
             while True:
                 sock, peer = self._listener.accept()
-                sock.settimeout(10)
+                sock.settimeout(60)
                 played = Played(sock, len(self.connections), port=peer[1])
                 self.connections.append(played)
                 self._sockets.append(sock)

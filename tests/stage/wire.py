@@ -74,7 +74,7 @@ class Client:
         *,
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
-        timeout_s: float = 10.0,
+        timeout_s: float = 30.0,
         receive_buffer: int = 0,
     ) -> None:
         self._until = time.monotonic() + timeout_s
@@ -294,7 +294,7 @@ def ask(
     host: str | None = "localhost",
     tls: ssl.SSLContext | None = None,
     server_name: str = "",
-    timeout_s: float = 10.0,
+    timeout_s: float = 30.0,
     method: str = "GET",
     raw: bytes | None = None,
     headers: dict[str, str | list[str]] | None = None,
