@@ -115,12 +115,10 @@ def _read_chunks(data: bytes, position: int, request: Request, faults: list[str]
             return len(data)
         size = int(line, 16)
         if size == 0:
-            if data[end : end + 4] == _END:
-                request.complete = True
-                return end + 4
-            if len(data) >= end + 4:
+            if (last := data.find(_END, end)) != end and len(data) >= end + 4:
                 faults.append("trailers")
-            return len(data)
+            request.complete = last >= 0
+            return last + 4 if request.complete else len(data)
         request.body += data[end + 2 : end + 2 + size]
         position = end + 2 + size + 2
         if len(data) >= position and data[position - 2 : position] != b"\r\n":
