@@ -44,7 +44,9 @@ def subject_expression(text: str) -> str:
     try:
         re2.compile(text, options)
     except re2.error as error:
-        raise ValueError(f"{text!r} is no expression that RE2 knows: {error}") from None
+        said = error.args[0] if error.args else b""
+        reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+        raise ValueError(f"{text!r} is no expression that RE2 knows: {reason}") from None
     return text
 
 

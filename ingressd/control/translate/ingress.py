@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Ingress, IngressBackend
+from ingressd.control.translate.annotations.client_certificates import ClientsDraft
 from ingressd.control.translate.annotations.report import report_annotations
 from ingressd.control.translate.drafts import (
     Backend,
@@ -24,7 +25,6 @@ from ingressd.control.translate.validate import ingress_faults, plain_path
 from ingressd.model.problem import Origin, Problem
 
 _NO_TLS: Final[dict[str, TlsDraft]] = {}
-_ASKING: Final = {"client_certificates": True}
 
 
 def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
@@ -56,7 +56,7 @@ def draft_ingress(key: ObjectKey, ingress: Ingress) -> ObjectDraft:
         default=_default(ingress, key, problems=problems),
         tls=_tls(ingress, key, hosts=hosts),
         failed_closed=report.failed_closed,
-        route={**report.route, **_ASKING} if clients is not None and clients.verify != "off" else report.route,
+        route=_asking(report.route, clients),
         clients=clients,
         problems=tuple(problems),
     )
@@ -76,13 +76,20 @@ def fall_back(broken: ObjectDraft, good: ObjectDraft | None) -> ObjectDraft:
         field="",
         message="this version is refused; the last good version of the object goes on serving",
     )
+    clients = broken.clients or good.clients
     return msgspec.structs.replace(
         good,
+        route=_asking(good.route, clients),
         refused=True,
         failed_closed=broken.failed_closed or good.failed_closed,
-        clients=broken.clients or good.clients,
+        clients=clients,
         problems=(*broken.problems, kept),
     )
+
+
+def _asking(route: dict[str, Any], clients: ClientsDraft | None) -> dict[str, Any]:
+    """The routes' fields, marked when their object asks for client certificates."""
+    return {**route, "client_certificates": True} if clients is not None and clients.verify != "off" else route
 
 
 def _hosts(ingress: Ingress, key: ObjectKey, *, problems: list[Problem]) -> dict[str, tuple[RouteDraft, ...]]:

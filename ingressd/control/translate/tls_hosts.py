@@ -61,6 +61,8 @@ def read_certificate(view: StoreView, name: str, reader: CertificateReader) -> C
 
 def _pair(found: object, reader: CertificateReader) -> tuple[tuple[bytes, PrivateBytes], Pair]:
     if isinstance(found, StaticTls):
+        if not found.cert_pem:
+            return (b"", found.key_pem), Pair(fault="its files cannot be read")
         return (found.cert_pem, found.key_pem), reader.read(found.cert_pem, found.key_pem)
     empty = PrivateBytes(b"")
     cert, key = b"", empty
