@@ -14,7 +14,7 @@ from typing import Final
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order
 from ingressd.observe.shared_table import APPLYING, APPLYING_UNIT, HEARTBEAT_MS, SharedTable
-from ingressd.supervise.backoff import GREATEST_S, Backoff
+from ingressd.supervise.backoff import GREATEST_S, SETTLED_S, WORKER_SETTLED_S, Backoff
 from ingressd.supervise.child import Child
 from ingressd.supervise.pulse import read_process_state
 
@@ -116,7 +116,8 @@ class Children:
     def launch_again(self, child: Child) -> None:
         """One that ended is started again, after a pause if it was quick to die."""
         now_s = time.monotonic()
-        backoff = self._backoffs.setdefault(child.worker, Backoff())
+        settled_s = SETTLED_S if child.worker == CONTROLLER else WORKER_SETTLED_S
+        backoff = self._backoffs.setdefault(child.worker, Backoff(settled_s))
         self.due[child.worker] = now_s + backoff.pause_s(now_s - child.started_at_s)
 
     # ------------------------------------------------------------------ looking after them

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 BACKLOG: Final = 4096
 
 UNSENT_BYTES: Final = 131072
-"""What the kernel takes of an answer before it has room on the way to send it, with each connection (by TCP_NOTSENT_LOWAT,
-which they inherit). Without it one that is not read grows to 4 MiB of the kernel's memory."""
+"""What the kernel takes of an answer before it can send it (TCP_NOTSENT_LOWAT, which connections inherit). Without it a
+connection that is not read grows to 4 MiB of the kernel's memory."""
 
 Wanted = tuple[tuple[str, str, int], ...]
 """(name, host, port) of each listener."""

@@ -7,19 +7,26 @@ import random
 import re
 import select
 import signal
+import statistics
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from loadtest.abuse.fetching import Record
 from loadtest.abuse.outcome import Outcome, at_most, told
 from loadtest.abuse.place import HOST, PLAIN, Place, placed
 from loadtest.control.child import Child
+from loadtest.control.owners import inodes_by_peer_port, sockets_of
 from loadtest.launch import MissingError
 
 EVERY_S = 2.0
-RATE = 300.0
+RATE = 250.0
+"""Of each kind, so 500 in all."""
 CLIENTS = {"new": 12, "kept": 12}
 HAND_OVERS = 10
+ACCEPTING_S = 0.5
+PATIENCE_S = 10.0
+LOOK_S = 0.02
 SERVES_S = 30.0
 _SERVES = re.compile(r"process (\d+) serves; what ran before it drains")
 Span = tuple[float, float]
@@ -59,6 +66,7 @@ def killed_workers(scenario: str, command: Sequence[str], *, seconds: float) -> 
     choice = random.Random(5)
     deaths: list[Span] = []
     back: list[float] = []
+    accepting: list[float] = []
     with placed(command, settings=PLAIN, workers=2) as place, Child("loadtest.abuse.fetching") as clients:
         clients.ask("begin", kinds=CLIENTS, host=HOST, port=place.http_port, rate=RATE)
         until = time.monotonic() + seconds
@@ -67,13 +75,17 @@ def killed_workers(scenario: str, command: Sequence[str], *, seconds: float) -> 
             workers = place.workers()
             victim = choice.choice(sorted(workers))
             deaths.append(kill(workers[victim]))
-            back.append(_replaced(place, victim, workers[victim]) - deaths[-1][0])
+            successor, at = _replaced(place, victim, workers[victim])
+            back.append(at - deaths[-1][0])
+            accepting.append(_accepts(place, successor) - deaths[-1][0])
             time.sleep(max(0.0, deaths[-1][0] + EVERY_S - time.monotonic()))
         records = {kind: [(a, b, c) for a, b, c in those] for kind, those in clients.ask("end").items()}
     new, kept = (failures(records[kind], deaths) for kind in ("new", "kept"))
     slowest = max(ended - began for began, ended, _ in records["new"])
     return [
         told(scenario, "workers killed; a new process after, at most", f"{len(deaths)}; {max(back):.2f} s"),
+        at_most(scenario, "its successor has a client after", max(accepting), ACCEPTING_S, unit="s", digits=2),
+        told(scenario, "the same, median", f"{statistics.median(accepting):.2f} s"),
         Outcome(scenario, f"new connections, failed of {len(records['new'])}", _shown(new[1]), "0", not new[1]),
         Outcome(
             scenario, f"requests on kept ones, failed of {len(records['kept'])}", _shown(kept[1]), "0", not kept[1]
@@ -83,13 +95,27 @@ def killed_workers(scenario: str, command: Sequence[str], *, seconds: float) -> 
     ]
 
 
-def _replaced(place: Place, name: str, old: int) -> float:
-    until = time.monotonic() + 10
-    while place.workers().get(name) in (None, old):
+def _replaced(place: Place, name: str, old: int) -> tuple[int, float]:
+    """The process that took its place, and when it was there."""
+    until = time.monotonic() + PATIENCE_S
+    while (found := place.workers().get(name)) in (None, old):
         if time.monotonic() > until:
             raise MissingError(f"{name} was not replaced")
-        time.sleep(0.02)
-    return time.monotonic()
+        time.sleep(LOOK_S)
+    assert found is not None
+    return found, time.monotonic()
+
+
+def _accepts(place: Place, pid: int) -> float:
+    """When this worker has a connection."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        table = inodes_by_peer_port(Path("/proc/net/tcp").read_text(), place.http_port)
+        table.pop(0, None)  # The listening socket.
+        if sockets_of(pid) & set(table.values()):
+            return time.monotonic()
+        time.sleep(LOOK_S)
+    raise MissingError(f"worker {pid} accepts nobody")
 
 
 def hand_overs(scenario: str, command: Sequence[str]) -> list[Outcome]:
