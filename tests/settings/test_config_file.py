@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from ingressd.settings.config import EndpointConfig, KubernetesConfig, ListenerConfig, RouteConfig, TlsConfig
+from ingressd.settings.config import (
+    ClientCertificateConfig,
+    EndpointConfig,
+    KubernetesConfig,
+    ListenerConfig,
+    RouteConfig,
+    TlsConfig,
+)
 from ingressd.settings.load import load_config, parse_config
 
 
@@ -172,6 +179,36 @@ def test_one_entry_is_refused_and_the_rest_lives(text, entry, says):
     assert loaded.config.zone == "kept"
     assert [problem.entry for problem in loaded.problems] == [entry] * len(loaded.problems)
     assert any(says in str(problem) for problem in loaded.problems)
+
+
+CLIENTS = "tls: [{hosts: [a.test], certFile: a, keyFile: b, clientCertificate: {%s}}]"
+
+
+def test_client_certificates():
+    config = read(CLIENTS % "caFile: ca.crt, crlFile: ca.crl, verify: optional, verifyDepth: 2, matchCn: 'CN=x'").config
+    assert config.tls[0].clients == ClientCertificateConfig(
+        "/etc/in/ca.crt", "/etc/in/ca.crl", verify="optional", depth=2, match_cn="CN=x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CLIENTS % "", "'caFile' is missing"),
+        (CLIENTS % "caFile: c, verify: sometimes", "expected one of on, off, optional, optional_no_ca"),
+        (CLIENTS % "caFile: c, verfy: on", "did you mean 'verify'?"),
+        (CLIENTS % "caFile: c, verifyDepth: 0", "expected a whole number from 1 to 100"),
+        (CLIENTS % "caFile: c, matchCn: admin", "expected an expression with CN="),
+        (CLIENTS % "caFile: c, matchCn: 'CN=(?=x)'", "no expression that RE2 knows"),
+        (CLIENTS % "caFile: c, errorPage: /help", "expected an http or https URL"),
+        ((CLIENTS % "caFile: c").replace("hosts: [a.test], ", ""), "clientCertificate needs 'hosts'"),
+        ((CLIENTS % "caFile: c").replace("keyFile: b, ", ""), "'keyFile' is missing"),
+        ((CLIENTS % "caFile: c").replace("a.test", "a..test"), "is no host name"),
+    ],
+)
+def test_a_mistake_in_an_entry_that_guards_its_hosts_refuses_the_file(text, says):
+    """Left out like others, it would leave them open."""
+    assert says in "".join(refused(text))
 
 
 def test_a_good_route_beside_a_broken_one():

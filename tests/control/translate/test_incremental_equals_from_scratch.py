@@ -44,6 +44,7 @@ from ingressd.control.objects.static import (
     NodeAddress,
     NodeAddresses,
     ProcessSettings,
+    StaticClients,
     StaticEndpoint,
     StaticListener,
     StaticRoute,
@@ -102,6 +103,10 @@ annotations = st.sampled_from(
         {PREFIX + "whitelist-source-range": "10.0.0.0/8"},
         {PREFIX + "denylist-source-range": "nonsense"},
         {"kubernetes.io/ingress.class": "ingressd"},
+        {PREFIX + "auth-tls-secret": "n1/t1"},
+        {PREFIX + "auth-tls-secret": "n1/t2", PREFIX + "auth-tls-verify-client": "optional"},
+        {PREFIX + "auth-tls-secret": "n2/t1", PREFIX + "server-snippet": "x"},
+        {PREFIX + "auth-tls-secret": "n1/t1", PREFIX + "auth-tls-verify-client": "off"},
     ]
 )
 
@@ -159,6 +164,7 @@ def secrets(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
     namespace, name = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(["t1", "t2"]))
     cert, key = draw(st.sampled_from(["a.example", "wild.example"])), draw(st.sampled_from(["a.example", "default"]))
     data = {"tls.crt": PrivateBytes(pem(f"{cert}.crt")), "tls.key": PrivateBytes(pem(f"{key}.key"))}
+    data |= draw(st.sampled_from([{}, {"ca.crt": PrivateBytes(pem("default.crt"))}, {"ca.crt": PrivateBytes(b"x")}]))
     return ObjectKey("Secret", namespace, name), Secret(Metadata(name=name, namespace=namespace), data=data)
 
 
@@ -211,8 +217,12 @@ def others(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
         for values in ({}, {"no-tls-redirect-locations": "/a"}, {"block-cidrs": "10.0.0.0/8"}, {"add-headers": "n1/p"})
     ]
     certs = [
-        (ObjectKey("StaticTls", "", "c.crt"), StaticTls("c.crt", hosts, pem(f"{cert}.crt"), PrivateBytes(pem(key))))
+        (
+            ObjectKey("StaticTls", "", "c.crt"),
+            StaticTls("c.crt", hosts, pem(f"{cert}.crt"), PrivateBytes(pem(key)), clients),
+        )
         for hosts in ((), ("a.example",))
+        for clients in (None, StaticClients(ca_pem=pem("default.crt")), StaticClients(fault="cannot be read"))
         for cert, key in (("a.example", "a.example.key"), ("wild.example", "a.example.key"))
     ]
     static = [
@@ -258,6 +268,19 @@ def open_without_their_parameters(view: StoreView, translation: Translation) -> 
     return found
 
 
+def open_without_certificates(translation: Translation) -> list[Route]:
+    """The routes of objects that ask for client certificates, on hosts that ask for none. There must be none."""
+    units = translation.units
+    found = []
+    for unit in units.values():
+        for route in unit.routes if isinstance(unit, VirtualHost) else ():
+            policy = units[f"policy/{route.policy}"]
+            asks = isinstance(policy, RoutePolicy) and policy.client_certificates
+            if asks and f"clients/{unit.host}" not in units:
+                found.append(route)
+    return found
+
+
 def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
     store, translator = Store(), Translator()
     kept: dict[str, Any] = {}
@@ -279,6 +302,7 @@ def check(history: list[list[tuple[ObjectKey, Any]]]) -> None:
         assert scratch.problems == translation.problems
         assert scratch.statuses == translation.statuses
         assert not open_without_their_parameters(view, translation)
+        assert not open_without_certificates(translation)
         again = translator.translate(view, frozenset())
         assert (again.changed, again.removed) == ({}, ()), "nothing changed"
         store.accept(translation.accepted)

@@ -35,6 +35,17 @@ def test_secrets_come_and_go_with_those_who_name_them() -> None:
     assert world.delete(ObjectKey("Ingress", "default", "a")).wanted == {secret("two")}
 
 
+def test_authorities_are_wanted_and_an_authority_switched_off_is_not() -> None:
+    world = World()
+    ask = ingress("a", "one").replace(
+        "metadata: {name: a}",
+        "metadata: {name: a, annotations: {nginx.ingress.kubernetes.io/auth-tls-secret: default/ca}}",
+    )
+    off = ask.replace("/ca}", "/ca, nginx.ingress.kubernetes.io/auth-tls-verify-client: 'off'}")
+    assert world.put(CLASS, ask).wanted == {secret("one"), secret("ca")}
+    assert world.put(off).wanted == {secret("one")}
+
+
 def test_of_others_nothing_is_wanted() -> None:
     world = World()
     assert world.put(CLASS, ingress("a", "one", owner="other")).wanted == frozenset()

@@ -1,0 +1,242 @@
+"""Whose certificate is asked for, what is found out about a client, and that sessions stay with their policy."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from proxy.tls.peers import NOW_S, Authority, Connection, apply, client_context, make_store
+
+from ingressd.model.problem import Origin
+from ingressd.model.units import ClientAuthority, ClientCertificates
+from ingressd.proxy.routing.table import UNBUILT, RouteTable
+from ingressd.proxy.tls.clients import ClientGuards
+from ingressd.proxy.tls.libssl import LibSsl
+from ingressd.proxy.tls.tickets import PERIOD_S, TicketSecret
+
+pytestmark = pytest.mark.skipif(LibSsl.open() is None, reason="this ssl cannot be made to verify clients")
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+
+
+def wish(host: str, **fields) -> ClientCertificates:
+    return ClientCertificates(host=host, origin=Origin("Ingress", "default", "web"), authority="ca", **fields)
+
+
+def guards(*wishes: ClientCertificates, hosts=(), authorities=(), possible: bool = True) -> ClientGuards:
+    table = RouteTable.empty().with_changes(dict.fromkeys(hosts, UNBUILT))
+    named = {one.name: one for one in authorities}
+    return ClientGuards({one.host.encode(): one for one in wishes}, named, table, possible=possible)
+
+
+@pytest.fixture(scope="module")
+def trusted() -> Authority:
+    return Authority("clients")
+
+
+@pytest.fixture
+def ca(trusted) -> ClientAuthority:
+    return ClientAuthority("ca", trusted.pem)
+
+
+def guarded(store, ca, *wishes) -> None:
+    store.guards = guards(*wishes, hosts=[one.host for one in wishes], authorities=[ca])
+
+
+def with_certificate(context: ssl.SSLContext, tmp_path, pair: tuple[bytes, bytes]) -> ssl.SSLContext:
+    file = tmp_path / "client.pem"
+    file.write_bytes(b"".join(pair))
+    context.load_cert_chain(file)
+    return context
+
+
+def identity(connection: Connection):
+    return connection.server.get_extra_info("client_identity")
+
+
+# ------------------------------------------------------------------------------------------------ whose policy
+def test_a_host_of_its_own_is_not_its_wildcards(ca) -> None:
+    of = guards(wish("*.a.test"), hosts=["*.a.test", "x.a.test"], authorities=[ca]).of
+    assert of(b"x.a.test") is None
+    assert of(b"y.a.test") is not None
+    assert of(b"deep.y.a.test") is None
+    assert of(b"a.test") is None
+
+
+def test_unless_the_wildcard_covers_it(ca) -> None:
+    of = guards(wish("*.a.test", covers=True), hosts=["x.a.test"], authorities=[ca]).of
+    assert of(b"x.a.test") is not None
+
+
+def test_the_catch_all_takes_who_is_nobodys(ca) -> None:
+    of = guards(wish(""), hosts=["", "a.test", "*.b.test"], authorities=[ca]).of
+    assert of(b"a.test") is None
+    assert of(b"x.b.test") is None
+    assert of(b"nobody.test") is not None
+    assert of(b"") is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"verify": "optional"},
+        {"depth": 2},
+        {"authority": ClientAuthority("ca", b"another")},
+        {"authority": ClientAuthority("ca", b"pem", b"list")},
+    ],
+    ids=str,
+)
+def test_what_a_handshake_is_judged_by_makes_another_scope(other) -> None:
+    one = ClientAuthority("ca", b"pem")
+    scope = guards(wish("a"), hosts=["a"], authorities=[one]).of(b"a").scope
+    assert len(scope) == 32
+    same = guards(wish("b", match_cn="CN=x", error_page="https://x/"), hosts=["b"], authorities=[one]).of(b"b")
+    assert same.scope == scope
+    authority = other.pop("authority", one)
+    assert guards(wish("a", **other), hosts=["a"], authorities=[authority]).of(b"a").scope != scope
+
+
+def test_what_cannot_be_honoured_is_closed(ca) -> None:
+    for unit, authorities, possible in (
+        (wish("a"), [], True),
+        (wish("a"), [ca], False),
+        (wish("a", match_cn="CN=("), [ca], True),
+        (wish("a", closed=403, fault="x"), [ca], True),
+    ):
+        policy = guards(unit, hosts=["a"], authorities=authorities, possible=possible).of(b"a")
+        assert policy.closed in (403, 503)
+        assert policy.fault
+        assert policy.scope == b""
+
+
+# ------------------------------------------------------------------------------------------------ handshakes
+@VERSIONS
+def test_every_handshake_succeeds_and_says_who_it_was_with(store, trusted, ca, tmp_path, version) -> None:
+    guarded(store, ca, wish("a.test"))
+    nobody = Connection(store, client_context(version)).handshake()
+    assert nobody.peer.done
+    assert (identity(nobody).verify, identity(nobody).fault("on") != "", identity(nobody).fault("optional")) == (
+        "NONE",
+        True,
+        "",
+    )
+    good = Connection(store, with_certificate(client_context(version), tmp_path, trusted.issue("me"))).handshake()
+    assert (identity(good).verify, identity(good).subject, identity(good).issuer) == ("SUCCESS", "CN=me", "CN=clients")
+    assert identity(good).fault("on") == ""
+    stranger = Authority("clients").issue("me")
+    wrong = Connection(store, with_certificate(client_context(version), tmp_path, stranger)).handshake()
+    assert wrong.peer.done
+    assert identity(wrong).verify.startswith("FAILED:")
+    assert identity(wrong).fault("on") and identity(wrong).fault("optional")
+
+
+def test_who_is_not_asked_has_no_identity(store, trusted, ca, tmp_path) -> None:
+    guarded(store, ca, wish("a.test"))
+    for sni in ("b.test", None):
+        context = with_certificate(client_context(), tmp_path, trusted.issue("me"))
+        connection = Connection(store, context, sni).handshake()
+        assert connection.peer.done
+        assert identity(connection) is None
+
+
+def test_a_chain_may_be_as_deep_as_allowed(store, trusted, ca, tmp_path) -> None:
+    one = Authority("one", trusted)
+    two = Authority("two", one)
+    leaf, key = two.issue("me")
+    pair = (leaf + two.pem + one.pem, key)
+    for depth, good in ((1, False), (2, True)):
+        guarded(store, ca, wish("a.test", depth=depth))
+        connection = Connection(store, with_certificate(client_context(), tmp_path, pair)).handshake()
+        assert (identity(connection).fault("on") == "") == good
+
+
+def test_an_authority_that_cannot_be_loaded_closes_the_host(store) -> None:
+    guarded(store, ClientAuthority("ca", b"nothing of the kind"), wish("a.test"))
+    assert Connection(store, client_context()).handshake().peer.done
+    assert store.guards.of(b"a.test").closed == 403
+
+
+def test_the_authorities_are_named_to_the_client(store, ca) -> None:
+    """A browser offers those certificates only."""
+    guarded(store, ca, wish("a.test"))
+    context = client_context(ssl.TLSVersion.TLSv1_2)
+    connection = Connection(store, context)
+    connection.peer.step()
+    connection.raw.feed(connection.peer.outgoing.read())
+    connection.settle()
+    assert b"clients" in connection.raw.take()
+
+
+# ------------------------------------------------------------------------------------------------ sessions
+def visit(store, context, sni: str, session=None):
+    connection = Connection(store, context, sni, session=session).handshake()
+    assert connection.peer.done
+    connection.send(b"q")
+    connection.server.write(b"a")
+    assert connection.receive() == b"a"
+    return connection.peer.tls.session, connection.peer.tls.session_reused, connection
+
+
+@pytest.fixture
+def workers(certificates, ca):
+    encoded = TicketSecret.fresh(NOW_S).encode()
+    stores = [
+        make_store(certificates, {"a.test": "a", "b.test": "b", "": "default"}, secret=TicketSecret.decode(encoded))
+        for _ in range(2)
+    ]
+    for store in stores:
+        guarded(store, ca, wish("a.test"), wish("b.test", verify="optional"), wish("twin.test"))
+    return stores
+
+
+@VERSIONS
+def test_a_session_resumes_under_its_policy_in_any_worker_and_after_any_renewal(
+    workers, trusted, authority, tmp_path, version
+) -> None:
+    one, two = workers
+    context = with_certificate(client_context(version), tmp_path, trusted.issue("me"))
+    session, reused, _ = visit(one, context, "a.test")
+    assert not reused
+    apply(two, {"a": authority.certificate_for("a", "renewed.test")})
+    for sni in ("a.test", "twin.test"):
+        _, reused, connection = visit(two, context, sni, session)
+        assert reused
+        assert identity(connection).subject == "CN=me"
+
+
+@VERSIONS
+@pytest.mark.parametrize(("first", "second"), [("open.test", "a.test"), ("a.test", "open.test"), ("b.test", "a.test")])
+def test_and_under_no_other(workers, version, first, second) -> None:
+    context = client_context(version)
+    session, _, _ = visit(workers[0], context, first)
+    for store in workers:
+        assert not visit(store, context, second, session)[1]
+
+
+@VERSIONS
+def test_tickets_of_guarded_hosts_rotate_too(workers, version) -> None:
+    one, two = workers
+    context = client_context(version)
+    session, _, _ = visit(one, context, "a.test")
+    assert visit(two, context, "a.test", session)[1]
+    for store in workers:
+        store.rotate(NOW_S + PERIOD_S)
+    assert not visit(two, context, "a.test", session)[1]
+    session, _, _ = visit(one, context, "a.test")
+    assert visit(two, context, "a.test", session)[1]
+
+
+def test_scopes_have_keys_of_their_own() -> None:
+    secret = TicketSecret.fresh(NOW_S)
+    assert len({secret.keys(), secret.keys(b"a"), secret.keys(b"b")}) == 3
+    assert len(secret.keys(b"a")) == 80
+
+
+def test_names_are_spelled_as_nginx_does() -> None:
+    libssl = LibSsl.open()
+    assert libssl is not None
+    odd = Authority('a, "b"+\N{LATIN SMALL LETTER E WITH ACUTE}\r\nX: y').certificate.public_bytes(Encoding.DER)
+    spelled = 'CN=a\\, \\"b\\"\\+\\C3\\A9\\0D\\0AX: y'
+    assert libssl.names.of(odd) == (spelled, spelled), "and so that it can be a field"
+    with pytest.raises(ValueError, match="not a certificate"):
+        libssl.names.of(b"x")
