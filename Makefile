@@ -14,10 +14,10 @@ COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip comp
 	--generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kube check format audit bench bench-quick bench-control compiled lock clean
+.PHONY: help run test test-kube check format audit bench bench-quick bench-control bench-security compiled lock clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: .venv-run/.installed  ## start ingressd from examples/ with small demo upstreams; prints curl lines that work
 	@exec .venv-run/bin/python examples/demo.py
@@ -57,6 +57,9 @@ bench-quick: .venv-bench/.installed  ## half a minute: nginx beside ingressd, th
 
 bench-control: .venv-bench/.installed  ## speed of change among 10,000 Ingresses: five minutes
 	.venv-bench/bin/python -m loadtest.control --ingressd .venv-bench/bin/ingressd
+
+bench-security: $(VENV)/.installed  ## hostile bytes beside nginx and HAProxy, side by side: three minutes
+	PYTHONPATH=tests $(VENV)/bin/python -m cases.compare
 
 lock:  ## pin every dependency again, with hashes
 	test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install $(PIP_FLAGS) $(UV); }
