@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -16,7 +17,7 @@ from loadtest.abuse.fetching import Record
 from loadtest.abuse.outcome import Outcome, at_most, told
 from loadtest.abuse.place import HOST, PLAIN, Place, placed
 from loadtest.control.child import Child
-from loadtest.control.owners import inodes_by_peer_port, sockets_of
+from loadtest.control.owners import inodes_by_peer_port
 from loadtest.launch import MissingError
 
 EVERY_S = 2.0
@@ -29,6 +30,7 @@ PATIENCE_S = 10.0
 LOOK_S = 0.02
 SERVES_S = 30.0
 _SERVES = re.compile(r"process (\d+) serves; what ran before it drains")
+_TARGET = re.compile(r"(?m)^tfd: +(\d+)")
 Span = tuple[float, float]
 
 
@@ -84,7 +86,7 @@ def killed_workers(scenario: str, command: Sequence[str], *, seconds: float) -> 
     slowest = max(ended - began for began, ended, _ in records["new"])
     return [
         told(scenario, "workers killed; a new process after, at most", f"{len(deaths)}; {max(back):.2f} s"),
-        at_most(scenario, "its successor has a client after", max(accepting), ACCEPTING_S, unit="s", digits=2),
+        at_most(scenario, "its successor waits for clients after", max(accepting), ACCEPTING_S, unit="s", digits=2),
         told(scenario, "the same, median", f"{statistics.median(accepting):.2f} s"),
         Outcome(scenario, f"new connections, failed of {len(records['new'])}", _shown(new[1]), "0", not new[1]),
         Outcome(
@@ -107,15 +109,27 @@ def _replaced(place: Place, name: str, old: int) -> tuple[int, float]:
 
 
 def _accepts(place: Place, pid: int) -> float:
-    """When this worker has a connection."""
+    """When this worker waits for clients. Whether it has one says nothing: another that is idle may win them all."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        table = inodes_by_peer_port(Path("/proc/net/tcp").read_text(), place.http_port)
-        table.pop(0, None)  # The listening socket.
-        if sockets_of(pid) & set(table.values()):
+        listening = inodes_by_peer_port(Path("/proc/net/tcp").read_text(), place.http_port)[0]
+        if listening in _awaited(pid):
             return time.monotonic()
         time.sleep(LOOK_S)
     raise MissingError(f"worker {pid} accepts nobody")
+
+
+def _awaited(pid: int) -> set[int]:
+    """The inodes of the sockets that a process waits for by epoll."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            if os.readlink(entry.path) == "anon_inode:[eventpoll]":
+                for number in _TARGET.findall(Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()):
+                    target = os.readlink(f"/proc/{pid}/fd/{number}")
+                    if target.startswith("socket:["):
+                        found.add(int(target[8:-1]))
+    return found
 
 
 def hand_overs(scenario: str, command: Sequence[str]) -> list[Outcome]:

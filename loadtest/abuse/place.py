@@ -24,7 +24,7 @@ READY_S = 20.0
 DEADLINE_S = 5.0
 """All deadlines of slow clients, so that nobody has to wait a minute for each."""
 
-PLAIN: Mapping[str, str] = {"ssl-redirect": "false", "keep-alive-requests": "100000000"}
+PLAIN: Mapping[str, str] = {"ssl-redirect": "false", "keep-alive-requests": "1000000"}
 SHORT: Mapping[str, str] = {
     **PLAIN,
     **dict.fromkeys(
