@@ -100,6 +100,8 @@ class Succession:
             return
         try:
             self._bequeath(ours)
+        except ConnectionError:
+            pass  # It has ended already: waitpid tells how.
         except (OSError, OrderError) as error:
             self._give_up(f"it cannot be given the sockets: {error}; the old one serves on")
 

@@ -23,6 +23,7 @@ class Family:
         self.ends: list[socket.socket] = []
         self.bequeathed = 0
         self.retired = 0
+        self.ended_early: OSError | None = None
         self.succession = Succession(
             self._start, selector=self.selector, bequeath=self._bequeath, succeeded=self._succeeded
         )
@@ -34,6 +35,8 @@ class Family:
 
     def _bequeath(self, channel: socket.socket) -> None:
         self.bequeathed += 1
+        if self.ended_early:
+            raise self.ended_early
 
     def _succeeded(self) -> None:
         self.retired += 1
@@ -162,3 +165,12 @@ def test_one_that_says_what_is_no_order_is_given_up(family, caplog):
     assert "not an order" in caplog.text
     family.reap(heir)
     assert family.retired == 0
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ConnectionResetError()])
+def test_one_that_ends_before_it_got_anything_is_said_to_have_ended(family, caplog, error):
+    family.ended_early = error
+    family.begin()
+    family.ends_with(0, signal.SIGKILL)
+    assert "it ended with signal 9 (SIGKILL); the old one serves on" in caplog.text
+    assert (family.retired, family.succession.happened) == (0, False)
