@@ -296,10 +296,12 @@ class Dataplane:
     def _stop_accepting(self) -> None:
         self._stopped_accepting = True
         self._stopped_s = self._worker.clock()
-        for acceptor in self._acceptors.values():
-            acceptor.accept_waiting()
         for name in list(self._sockets):
-            self.unlisten(name)
+            acceptor = self._acceptors.get(name)
+            self._stop(name)
+            if acceptor is not None:
+                acceptor.accept_waiting()  # Last of all: whoever connects between this and the close is reset.
+            self._sockets.pop(name).close()
         self._close_idle()
 
     def _close_idle(self) -> None:
