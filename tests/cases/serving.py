@@ -83,7 +83,7 @@ class Serving:
 
     def _live(self) -> bool:
         hosts = [f"probe-{self._swaps}", self.ingressd.config["routes"][0]["host"]]
-        return all(ask(self.ingressd.http, host=host, timeout_s=2).status == 200 for host in hosts)
+        return all(ask(self.ingressd.http, host=host).status == 200 for host in hosts)
 
     def _swap(self, objects: list[Object], config: Object) -> None:
         if any(self.ingressd.config.get(key) != value for key, value in config.items()):

@@ -16,7 +16,7 @@ import pytest
 from stage.certificates import Pair, names_of, selfsigned
 from stage.load import pid_of
 from stage.ports import Address, free_address, spelled
-from stage.running import Ingressd, running
+from stage.running import PATIENCE_S, Ingressd, running
 from stage.wire import ask
 
 pytestmark = pytest.mark.process
@@ -44,7 +44,7 @@ def ingress(name: str, path: str = "/") -> dict[str, Any]:
 def connect(address: Address) -> http.client.HTTPSConnection:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(*address, context=context, timeout=5)
+    connection = http.client.HTTPSConnection(*address, context=context, timeout=PATIENCE_S)
     connection.connect()
     return connection
 
@@ -112,25 +112,25 @@ def test_a_conflict_is_denied_and_counted(ingressd: Ingressd, hook: Address) -> 
         # What was denied is not there, and what is there since is looked at.
         (ingressd.folder / "k8s" / "b.yaml").write_text(json.dumps(ingress("third", "/new")))
         ingressd.wait_until(lambda: not review(connection, ingress("second", "/new"))["allowed"])
+    ingressd.wait_until(
+        lambda: 'ingressd_admission_reviews_total{answer="allowed"}' in ask(ingressd.admin, "/metrics").text
+    )
     metrics = ask(ingressd.admin, "/metrics").text
-    assert 'ingressd_admission_reviews_total{answer="allowed"}' in metrics
     assert "nginx_ingress_controller_admission_tested_ingresses{" in metrics
-    assert "denied Ingress default/second: " in ingressd.output()
+    ingressd.wait_until(lambda: "denied Ingress default/second: " in ingressd.output())
 
 
 def test_a_killed_controller_refuses_no_connection_and_its_successor_answers(ingressd: Ingressd, hook: Address) -> None:
     os.kill(pid_of(ingressd, "controller"), signal.SIGKILL)
-    began_s = time.monotonic()
     # The connection waits in the socket that the supervisor keeps.
     with contextlib.closing(connect(hook)) as connection:
         assert review(connection, ingress("second"))["allowed"] is False
-    assert time.monotonic() - began_s < 5
 
 
 def test_a_hand_over_answers_every_review_and_each_from_what_is_live(ingressd: Ingressd, hook: Address) -> None:
     ingressd.send_signal(signal.SIGUSR2)
     answers: list[bool] = []
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 3 * PATIENCE_S
     while "serves; what ran before it drains" not in ingressd.output() or len(answers) < 20:
         assert time.monotonic() < until_s, ingressd.output()
         with contextlib.closing(connect(hook)) as connection:
@@ -158,7 +158,7 @@ def test_a_new_pair_is_served_without_restart_and_a_broken_one_is_not(ingressd: 
 def test_the_address_changes_and_the_webhook_goes_while_running(ingressd: Ingressd, hook: Address) -> None:
     other = free_address()
     ingressd.change(admission=admission(other), live=lambda: answers(other))
-    assert not answers(hook)
+    ingressd.wait_until(lambda: not answers(hook))
     ingressd.change(admission=None, live=lambda: not answers(other))
     ingressd.change(admission=admission(hook), live=lambda: answers(hook))
 

@@ -24,13 +24,12 @@ from stage.apiserver.server import FakeApiServer
 from stage.certificates import names_of, selfsigned
 from stage.echo import EchoLoop, raise_echoes
 from stage.load import fetch, role
-from stage.running import Ingressd
+from stage.running import PATIENCE_S, Ingressd
 from stage.wire import ask, client_tls
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 OUTAGE_S = float(os.environ.get("INGRESSD_TEST_OUTAGE_S", "3"))
-CONVERGED_S = 5.0
 NETWORKING = "networking.k8s.io/v1"
 FAULTS = {
     "refused": Refuse(),
@@ -103,7 +102,7 @@ class Stage:
         self.kubernetes["snapshotDir"] = str(self.snapshot.parent)
 
     def status(self, name: str, path: str = "/") -> int:
-        return fetch(self.ingressd.http, path, host=f"{name}.test", timeout_s=5).status
+        return fetch(self.ingressd.http, path, host=f"{name}.test", timeout_s=PATIENCE_S).status
 
     def certificate(self) -> str:
         tls = client_tls()
@@ -183,7 +182,7 @@ def within(seconds: float, condition: Callable[[], bool], what: str) -> float:
 def test_what_is_known_serves_on_and_what_was_missed_is_made_up_for(stage: Stage, fault: Fault) -> None:
     stage.ingressd.start()
     assert stage.serves_the_old() and stage.certificate() == "secure.test"
-    assert stage.age_s() < 5
+    within(PATIENCE_S, lambda: stage.age_s() < 5, "an age that is small")
     with steady_load(stage, "kept", "secure"):
         with stage.server.fault(fault):
             began_s = time.monotonic()
@@ -192,9 +191,10 @@ def test_what_is_known_serves_on_and_what_was_missed_is_made_up_for(stage: Stage
             assert stage.serves_the_old()
             assert stage.ingressd.ask_admin("/readyz") == 200
             # As far as the metric is concerned the outage began when the server was last heard.
-            assert OUTAGE_S - 1 < stage.age_s() < time.monotonic() - began_s + 5
-        within(CONVERGED_S, stage.serves_the_new, "what was missed")
-        within(CONVERGED_S, lambda: stage.age_s() < 5, "an age that is small again")
+            within(PATIENCE_S, lambda: stage.age_s() > OUTAGE_S - 1, "an age that grows")
+            assert stage.age_s() < time.monotonic() - began_s + PATIENCE_S
+        within(PATIENCE_S, stage.serves_the_new, "what was missed")
+        within(PATIENCE_S, lambda: stage.age_s() < 5, "an age that is small again")
 
 
 def test_versions_that_are_gone_after_an_outage_are_listed_again(stage: Stage) -> None:
@@ -204,24 +204,26 @@ def test_versions_that_are_gone_after_an_outage_are_listed_again(stage: Stage) -
             stage.change_the_cluster()
             stage.server.compact()
             time.sleep(1)
-        within(CONVERGED_S, stage.serves_the_new, "what was missed")
+        within(PATIENCE_S, stage.serves_the_new, "what was missed")
 
 
 def test_a_controller_killed_during_an_outage_costs_nothing(stage: Stage) -> None:
     stage.keep_snapshot()
     stage.ingressd.start()
-    within(10, stage.snapshot.exists, "a snapshot")
+    within(PATIENCE_S, stage.snapshot.exists, "a snapshot")
     with steady_load(stage, "kept", "secure"):
         with stage.server.fault(Refuse()):
             stage.change_the_cluster()
             before = controller(stage)
             os.kill(before, signal.SIGKILL)
             within(
-                10, lambda: stage.ingressd.ask_admin("/readyz") == 200 and controller(stage) not in (0, before), "ready"
+                PATIENCE_S,
+                lambda: stage.ingressd.ask_admin("/readyz") == 200 and controller(stage) not in (0, before),
+                "ready",
             )
             assert stage.serves_the_old()
             assert stage.certificate() == "secure.test"
-        within(CONVERGED_S, stage.serves_the_new, "what was missed")
+        within(PATIENCE_S, stage.serves_the_new, "what was missed")
 
 
 def test_a_controller_killed_without_a_snapshot_leaves_workers_that_serve(stage: Stage) -> None:
@@ -232,13 +234,13 @@ def test_a_controller_killed_without_a_snapshot_leaves_workers_that_serve(stage:
             before = controller(stage)
             os.kill(before, signal.SIGKILL)
             within(
-                10,
+                PATIENCE_S,
                 lambda: stage.ingressd.ask_admin("/healthz") == 200 and controller(stage) not in (0, before),
                 "alive",
             )
             time.sleep(1)
             assert stage.serves_the_old()
-        within(CONVERGED_S, stage.serves_the_new, "what was missed")
+        within(PATIENCE_S, stage.serves_the_new, "what was missed")
 
 
 # --- it starts while the server is away -------------------------------------------------------------------------------
@@ -247,7 +249,7 @@ def test_a_controller_killed_without_a_snapshot_leaves_workers_that_serve(stage:
 def test_a_container_started_during_an_outage_serves_from_its_snapshot(stage: Stage, fault: Fault, kill: bool) -> None:
     stage.keep_snapshot()
     stage.ingressd.start()
-    within(10, stage.snapshot.exists, "a snapshot")
+    within(PATIENCE_S, stage.snapshot.exists, "a snapshot")
     if kill:
         os.killpg(stage.ingressd.process.pid, signal.SIGKILL)
         stage.ingressd.process.wait()
@@ -255,20 +257,20 @@ def test_a_container_started_during_an_outage_serves_from_its_snapshot(stage: St
     with stage.server.fault(fault):
         stage.change_the_cluster()
         time.sleep(2)
-        stage.ingressd.start(ready_within_s=10)
+        stage.ingressd.start()
         assert stage.serves_the_old()
         assert stage.certificate() == "secure.test"
-        assert 2 < stage.age_s() < 60
+        assert 2 < stage.age_s() < 600
         if isinstance(fault, BlackHole):
             time.sleep(5)  # Lists asked for in a shorter one are not given up: they may only be slow.
-    within(CONVERGED_S, stage.serves_the_new, "what was missed")
-    within(CONVERGED_S, lambda: stage.age_s() < 5, "an age that is small again")
+    within(PATIENCE_S, stage.serves_the_new, "what was missed")
+    within(PATIENCE_S, lambda: stage.age_s() < 5, "an age that is small again")
 
 
 def test_a_snapshot_is_not_needed_while_the_server_answers(stage: Stage) -> None:
     stage.keep_snapshot()
     stage.ingressd.start()
-    within(10, stage.snapshot.exists, "a snapshot")
+    within(PATIENCE_S, stage.snapshot.exists, "a snapshot")
     stage.ingressd.stop()
     stage.change_the_cluster()
     stage.ingressd.start()
@@ -280,9 +282,9 @@ def test_without_a_snapshot_it_is_ready_when_the_server_is_back_and_not_before(s
     with stage.server.fault(Refuse()):
         with pytest.raises(AssertionError, match="not 200"):
             stage.ingressd.start(ready_within_s=4)
-        assert stage.ingressd.ask_admin("/healthz") == 200
+        within(PATIENCE_S, lambda: stage.ingressd.ask_admin("/healthz") == 200, "alive")
         assert stage.ingressd.ask_admin("/readyz") == 503
-    within(CONVERGED_S, lambda: stage.ingressd.ask_admin("/readyz") == 200, "ready")
+    within(PATIENCE_S, lambda: stage.ingressd.ask_admin("/readyz") == 200, "ready")
     assert stage.serves_the_old() and stage.certificate() == "secure.test"
 
 
@@ -290,7 +292,7 @@ def test_without_a_snapshot_it_is_ready_when_the_server_is_back_and_not_before(s
 def test_it_is_not_ready_while_one_kind_cannot_be_listed(stage: Stage, resource: str) -> None:
     with stage.server.fault(Answer(500), resource), pytest.raises(AssertionError, match="not 200"):
         stage.ingressd.start(ready_within_s=3)
-    within(CONVERGED_S, lambda: stage.ingressd.ask_admin("/readyz") == 200, "ready")
+    within(PATIENCE_S, lambda: stage.ingressd.ask_admin("/readyz") == 200, "ready")
     assert stage.serves_the_old()
 
 
@@ -298,7 +300,7 @@ def test_it_is_not_ready_while_a_certificate_cannot_be_fetched(stage: Stage) -> 
     path = "/api/v1/namespaces/default/secrets/cert"
     with stage.server.fault(Answer(500), path), pytest.raises(AssertionError, match="not 200"):
         stage.ingressd.start(ready_within_s=3)
-    within(CONVERGED_S, lambda: stage.ingressd.ask_admin("/readyz") == 200, "ready")
+    within(PATIENCE_S, lambda: stage.ingressd.ask_admin("/readyz") == 200, "ready")
     assert stage.certificate() == "secure.test"
 
 
@@ -306,7 +308,7 @@ def test_the_last_good_version_of_a_refused_object_outlives_a_restart(stage: Sta
     stage.keep_snapshot()
     stage.ingressd.start()
     stage.server.apply(ingress("kept", path="no-slash"))
-    within(5, lambda: "LastGoodKept" in stage.ingressd.output(), "a refusal")
+    within(PATIENCE_S, lambda: "LastGoodKept" in stage.ingressd.output(), "a refusal")
     assert stage.status("kept") == 200
     stage.ingressd.stop()
     stage.ingressd.start()
@@ -316,7 +318,7 @@ def test_the_last_good_version_of_a_refused_object_outlives_a_restart(stage: Sta
 def test_private_keys_are_in_no_file_that_others_may_read(stage: Stage) -> None:
     stage.keep_snapshot()
     stage.ingressd.start()
-    within(10, stage.snapshot.exists, "a snapshot")
+    within(PATIENCE_S, stage.snapshot.exists, "a snapshot")
     assert stage.snapshot.stat().st_mode & 0o777 == 0o600
     assert not [r for r in stage.server.requests if r.path.endswith("/secrets/nobody-looks-at-it")]
 
@@ -324,7 +326,7 @@ def test_private_keys_are_in_no_file_that_others_may_read(stage: Stage) -> None:
 def test_a_snapshot_dir_on_a_disk_is_refused_by_name(stage: Stage, tmp_path: Path) -> None:
     stage.kubernetes["snapshotDir"] = "/usr"
     stage.ingressd.start()
-    within(5, lambda: "kubernetes.snapshotDir" in stage.ingressd.output(), "a problem")
+    within(PATIENCE_S, lambda: "kubernetes.snapshotDir" in stage.ingressd.output(), "a problem")
     assert "private keys are never written to a disk" in stage.ingressd.output()
     assert not Path("/usr/objects").exists()
     assert stage.serves_the_old()

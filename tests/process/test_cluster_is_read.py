@@ -14,7 +14,7 @@ from stage.apiserver.faults import Answer, Slow
 from stage.apiserver.server import FakeApiServer
 from stage.certificates import names_of, selfsigned
 from stage.echo import EchoLoop, raise_echoes
-from stage.running import Ingressd
+from stage.running import PATIENCE_S, Ingressd
 from stage.wire import ask, client_tls
 
 pytestmark = pytest.mark.process
@@ -97,10 +97,10 @@ def stage(tmp_path: Path, echo_loop: EchoLoop) -> Iterator[Stage]:
     echo.close()
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
+def within(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < until, f"not within {seconds:g} s"
+        assert time.monotonic() < until, f"not within {PATIENCE_S:g} s"
         time.sleep(0.01)
 
 
@@ -109,11 +109,11 @@ def test_what_changes_in_the_cluster_is_live(stage: Stage) -> None:
     stage.ingressd.start()
     assert stage.status("first.test") == 200
     stage.server.apply(ingress("second"))
-    within(2, lambda: stage.status("second.test") == 200)
+    within(lambda: stage.status("second.test") == 200)
     stage.server.delete("EndpointSlice", "shop", "web-1")
-    within(2, lambda: stage.status("second.test") == 503)
+    within(lambda: stage.status("second.test") == 503)
     stage.server.delete("Ingress", "shop", "second")
-    within(2, lambda: stage.status("second.test") == 404)
+    within(lambda: stage.status("second.test") == 404)
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["", "a Secret that comes slowly"])
@@ -125,7 +125,7 @@ def test_a_new_host_is_never_answered_under_another_certificate(stage: Stage, sl
         stage.server.end_fault(fault)
     stage.server.apply(ingress("new", secret="cert"))
     seen = set()
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while (found := stage.secure("new.test"))[0] != 200:
         seen.add(found[0])
         assert time.monotonic() < until
@@ -142,7 +142,7 @@ def test_a_certificate_that_is_renewed_is_live(stage: Stage) -> None:
     assert stage.secure("secure.test") == (200, "secure.test")
     renewed = secret("cert", "*.test")
     stage.server.apply(renewed)
-    within(2, lambda: stage.secure("secure.test") == (200, "*.test"))
+    within(lambda: stage.secure("secure.test") == (200, "*.test"))
     assert not [
         one for one in stage.server.requests if one.path == "/api/v1/secrets" and "as=" not in one.headers["accept"]
     ]
@@ -156,7 +156,7 @@ def test_settings_come_from_a_config_map_of_the_cluster(stage: Stage) -> None:
     stage.ingressd.start()
     assert stage.status("first.test") == 403
     stage.server.apply(named("v1", "ConfigMap", "settings", data={}))
-    within(2, lambda: stage.status("first.test") == 200)
+    within(lambda: stage.status("first.test") == 200)
 
 
 def test_namespaces_and_selector_narrow_what_is_served(stage: Stage) -> None:
@@ -166,7 +166,7 @@ def test_namespaces_and_selector_narrow_what_is_served(stage: Stage) -> None:
     stage.ingressd.start()
     assert [stage.status(f"{name}.test") for name in ("web", "api", "elsewhere")] == [200, 404, 404]
     stage.server.apply(ingress("web"))  # It does not match any more.
-    within(2, lambda: stage.status("web.test") == 404)
+    within(lambda: stage.status("web.test") == 404)
     assert not [one.path for one in stage.server.requests if "/other/" in one.path]
 
 
@@ -182,7 +182,7 @@ def test_files_and_cluster_together_and_the_file_wins(stage: Stage) -> None:
     assert [stage.status(f"{name}.test") for name in ("file", "first", "second")] == [200, 404, 200]
     assert "is in the cluster too: the version of the file counts" in stage.ingressd.output()
     (manifests / "first.yaml").unlink()
-    within(3, lambda: [stage.status(f"{name}.test") for name in ("file", "first")] == [404, 200])
+    within(lambda: [stage.status(f"{name}.test") for name in ("file", "first")] == [404, 200])
 
 
 def test_without_permission_for_classes_the_annotation_decides(stage: Stage) -> None:
@@ -194,4 +194,4 @@ def test_without_permission_for_classes_the_annotation_decides(stage: Stage) -> 
         stage.ingressd.start()
         assert [stage.status(f"{name}.test") for name in ("old", "new")] == [200, 404]
         assert "ingressclasses cannot be read: 403 Forbidden" in stage.ingressd.output()
-    within(12, lambda: stage.status("new.test") == 200)
+    within(lambda: stage.status("new.test") == 200)

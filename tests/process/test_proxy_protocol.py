@@ -10,7 +10,7 @@ import pytest
 from stage.certificates import selfsigned
 from stage.echo import EchoLoop, raise_echoes
 from stage.ports import spelled
-from stage.running import Ingressd, running
+from stage.running import PATIENCE_S, Ingressd, running
 from stage.wire import Reply, ask, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
@@ -37,7 +37,7 @@ def header(client: str, *, port: int = 443) -> bytes:
 
 def over_tls(ingressd: Ingressd, before: bytes, *, pause_s: float = 0.0) -> bytes:
     """A request over TLS behind a header that is sent byte by byte."""
-    with socket.create_connection(ingressd.https, 10) as plain:
+    with socket.create_connection(ingressd.https, PATIENCE_S) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in before:
             plain.sendall(bytes([byte]))
@@ -98,11 +98,11 @@ def test_it_is_switched_on_and_off_without_dropping_a_connection(tmp_path: Path,
     plain = {"ssl-redirect": "false"}
 
     def asked(ingressd: Ingressd, *, before: bytes = b"") -> Reply:
-        return ask(ingressd.http, raw=before + request_bytes("/", host="a.test"), timeout_s=3)
+        return ask(ingressd.http, raw=before + request_bytes("/", host="a.test"))
 
     with (
         running(tmp_path, **config(tmp_path, echo.address, settings=plain)) as ingressd,
-        socket.create_connection(ingressd.http, 5) as kept,
+        socket.create_connection(ingressd.http, PATIENCE_S) as kept,
     ):
         kept.sendall(request_bytes("/", host="a.test", keep_alive=True))
         assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")

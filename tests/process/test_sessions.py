@@ -9,7 +9,7 @@ import ssl
 
 import pytest
 from stage.load import pid_of, role
-from stage.running import running
+from stage.running import PATIENCE_S, running
 from stage.wire import client_tls
 
 pytestmark = pytest.mark.process
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 
 def handshake(address, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession]:
     with (
-        socket.create_connection(address, 5.0) as plain,
+        socket.create_connection(address, PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="a.test", session=session) as secure,
     ):
         return bool(secure.session_reused), secure.session

@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+from stage.running import PATIENCE_S
 from stage.scripted import Played
 from stage.wire import Client, request_bytes
 
@@ -22,9 +23,10 @@ def tunnel(ingressd) -> Client:
     return client
 
 
-def drains_within(ingressd, seconds: float) -> None:
+def drains(ingressd) -> None:
+    """At once: for a tunnel that is open it would wait for a minute."""
     ingressd.send_signal(signal.SIGTERM)
-    assert ingressd.process.wait(seconds) == 0
+    assert ingressd.process.wait(PATIENCE_S) == 0
 
 
 def test_the_upstream_ends_first_then_the_client(behind):
@@ -42,11 +44,11 @@ def test_the_upstream_ends_first_then_the_client(behind):
         assert client.until_end() == b"last words"
         client.send(b"and mine")
         client.half_close()
-        ingressd.wait_until(lambda: gone == [True], within_s=2)
+        ingressd.wait_until(lambda: gone == [True])
     assert upstream.received.endswith(b"and mine")
     line = ingressd.access_lines(path="/ws")[0]
     assert (line["status"], line["error"]) == (101, None)
-    drains_within(ingressd, 2)
+    drains(ingressd)
 
 
 def test_the_client_ends_first_then_the_upstream(behind):
@@ -62,11 +64,11 @@ def test_the_client_ends_first_then_the_upstream(behind):
     ingressd, _ = behind(script)
     with tunnel(ingressd) as client:
         client.half_close()
-        assert ended.wait(2)
+        assert ended.wait(PATIENCE_S)
         assert client.until_end() == b"last words"
     line = ingressd.access_lines(path="/ws")[0]
     assert (line["status"], line["error"]) == (101, None)
-    drains_within(ingressd, 2)
+    drains(ingressd)
 
 
 def test_both_end_at_once(behind):
@@ -75,11 +77,11 @@ def test_both_end_at_once(behind):
     def script(connection: Played) -> None:
         connection.head()
         connection.send(SWITCH)
-        go.wait(5)
+        go.wait(2 * PATIENCE_S)
 
     ingressd, _ = behind(script)
     clients = [tunnel(ingressd) for _ in range(50)]
     go.set()
     for client in clients:
         client.close()
-    drains_within(ingressd, 2)
+    drains(ingressd)

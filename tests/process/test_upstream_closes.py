@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
-from stage.running import running
+from stage.running import PATIENCE_S, Ingressd, running
 from stage.scripted import OK, Played, scripted
 from stage.wire import Client, ask, request_bytes
 
@@ -39,6 +40,12 @@ endpoints: [{{addresses: [{host}]}}]
 ports: [{{port: {port}}}]
 """
 GET = request_bytes("/", host="api.test", keep_alive=True)
+
+
+def another_is_answered(ingressd: Ingressd) -> None:
+    """Return when the one worker has read what arrived before."""
+    for _ in range(2):
+        assert ask(ingressd.http, host="nobody.test").status == 404
 
 
 def close_at_once(connection: Played) -> None:
@@ -82,7 +89,7 @@ def test_an_upstream_that_closes_after_each_answer_fails_no_get(behind, pause_ms
             time.sleep(pause_ms / 1000)
 
     ingressd, _ = behind(script)
-    with Client(ingressd.http, timeout_s=30) as client:
+    with Client(ingressd.http, timeout_s=120) as client:
         statuses = []
         for _ in range(300):
             client.send(GET)
@@ -100,7 +107,7 @@ def test_posts_to_an_upstream_that_closes_after_each_answer_are_never_duplicated
 
     ingressd, upstream = behind(script)
     statuses = []
-    with Client(ingressd.http, timeout_s=30) as client:
+    with Client(ingressd.http, timeout_s=120) as client:
         for number in range(200):
             client.send(request_bytes(f"/{number}", host="api.test", method="POST", body=b"x", keep_alive=True))
             statuses.append(client.reply("POST").status)
@@ -116,16 +123,20 @@ def test_408_on_an_idle_connection_is_thrown_away_with_it(behind):
     def script(connection: Played) -> None:
         connection.head()
         connection.send(OK)
-        time.sleep(0.1)
+        answered.acquire()
         connection.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow")
+        said.release()
 
+    answered, said = threading.Semaphore(0), threading.Semaphore(0)
     ingressd, upstream = behind(script)
     with Client(ingressd.http) as client:
         for _ in range(3):
             client.send(GET)
             reply = client.reply()
             assert (reply.status, reply.body) == (200, b"ok")
-            time.sleep(0.2)
+            answered.release()
+            assert said.acquire(timeout=PATIENCE_S)
+            another_is_answered(ingressd)
     assert len(upstream.connections) == 3
 
 
@@ -133,15 +144,19 @@ def test_bytes_on_an_idle_connection_never_answer_the_next_request(behind):
     def script(connection: Played) -> None:
         while connection.head():
             connection.send(OK)
-            time.sleep(0.05)
+            answered.acquire()
             connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
+            said.release()
 
+    answered, said = threading.Semaphore(0), threading.Semaphore(0)
     ingressd, _ = behind(script)
     with Client(ingressd.http) as client:
         for _ in range(5):
             client.send(GET)
             assert client.reply().body == b"ok"
-            time.sleep(0.1)
+            answered.release()
+            assert said.acquire(timeout=PATIENCE_S)
+            another_is_answered(ingressd)
 
 
 def test_an_upstream_that_refuses_costs_only_the_connect(behind):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
 from stage.ports import spelled
-from stage.running import running
+from stage.running import PATIENCE_S, running
 from stage.scripted import OK, Played
 from stage.wire import Client, ask, request_bytes
 
@@ -23,7 +24,7 @@ def test_no_response_head_in_time_is_504(behind):
     began = time.monotonic()
     reply = ask(ingressd.http, host="api.test", method="POST", body=b"x")
     assert (reply.status, "504 Gateway Time-out" in reply.text) == (504, True)
-    assert 0.9 < time.monotonic() - began < 2.5
+    assert time.monotonic() - began > 0.9
     assert len(upstream.connections) == 1
     line = ingressd.access_lines(path="/")[0]
     assert (line["status"], bool(line["error"])) == (504, True)
@@ -48,15 +49,16 @@ def test_an_event_stream_passes_line_by_line(behind):
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for number in range(4):
             connection.send(b"9\r\ndata: %d\n\n\r\n" % number)
-            time.sleep(0.4)
+            assert heard.wait(PATIENCE_S), "the first event was held back"
+            time.sleep(1.2)
         connection.send(b"0\r\n\r\n")
 
-    ingressd, _ = behind(script, {"proxy-read-timeout": "1"})
+    heard = threading.Event()
+    ingressd, _ = behind(script, {"proxy-read-timeout": "4"})
     with Client(ingressd.http) as client:
-        began = time.monotonic()
         client.send(request_bytes("/events", host="api.test"))
         client.wait_for(b"data: 0\n\n")
-        assert time.monotonic() - began < 0.3, "the first event was held back"
+        heard.set()
         reply = client.reply()
     assert (reply.complete, reply.body) == (True, b"data: 0\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\n")
 
@@ -76,19 +78,22 @@ def test_a_connect_that_gets_no_answer_is_504(tmp_path):
         with running(tmp_path, routes=routes, upstreams=upstreams, settings=settings) as ingressd:
             began = time.monotonic()
             assert ask(ingressd.http, host="api.test").status == 504
-            assert 0.9 < time.monotonic() - began < 4
+            assert 0.9 < time.monotonic() - began < 10, "as long as twice the default"
 
 
 def test_other_requests_do_not_wait_for_a_slow_one(behind):
+    go = threading.Event()
+
     def script(connection: Played) -> None:
         while head := connection.head():
-            time.sleep(1 if b"/slow" in head else 0)
+            if b"/slow" in head:
+                go.wait(2 * PATIENCE_S)
             connection.send(OK)
 
-    ingressd, _ = behind(script)
-    with Client(ingressd.http) as slow:
+    ingressd, upstream = behind(script)
+    with Client(ingressd.http, timeout_s=2 * PATIENCE_S) as slow:
         slow.send(request_bytes("/slow", host="api.test"))
-        began = time.monotonic()
+        ingressd.wait_until(lambda: b"/slow" in upstream.received)
         assert [ask(ingressd.http, host="api.test").status for _ in range(20)] == [200] * 20
-        assert time.monotonic() - began < 0.8
+        go.set()
         assert slow.reply().status == 200

@@ -11,14 +11,14 @@ from typing import Any
 
 from stage.network import FAR, NEAR, Resolver, Wire, narrow_ports
 from stage.ports import Address
-from stage.running import Ingressd, running
+from stage.running import PATIENCE_S, Ingressd, running
 from stage.scripted import OK, Played, Script, Scripted, answering
 from stage.wire import Client, Reply, ask, request_bytes
 
 SETTINGS = {
     "ssl-redirect": "false",
     "proxy-connect-timeout": "2",
-    "proxy-read-timeout": "10",
+    "proxy-read-timeout": "60",
     "proxy-next-upstream-tries": "3",
 }
 
@@ -38,7 +38,7 @@ def serving(folder: Path, *endpoints: str, **settings: str) -> Any:
     )
 
 
-def get(ingressd: Ingressd, *, method: str = "GET", timeout_s: float = 20.0) -> Reply:
+def get(ingressd: Ingressd, *, method: str = "GET", timeout_s: float = PATIENCE_S) -> Reply:
     return ask(ingressd.http, host="a.test", method=method, timeout_s=timeout_s)
 
 
@@ -49,7 +49,7 @@ def loopback_loss(folder: Path) -> None:
     outcomes: Counter[int] = Counter()
 
     def ask_many(ingressd: Ingressd) -> None:
-        with Client(ingressd.http, timeout_s=60) as client:
+        with Client(ingressd.http, timeout_s=600) as client:
             for _ in range(25):
                 client.send(request_bytes("/", host="a.test", keep_alive=True))
                 outcomes[client.reply().status] += 1
@@ -71,7 +71,7 @@ def no_ports_left(folder: Path) -> None:
 
     def holding(connection: Played) -> None:
         while connection.head():
-            held.wait(15)
+            held.wait(120)
             connection.send(OK)
 
     busy, other = Scripted(holding), Scripted(answering())
@@ -111,7 +111,7 @@ def no_ports_left(folder: Path) -> None:
 def _connected_from(host: str, port: int, address: Address) -> socket.socket:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    client.settimeout(15)
+    client.settimeout(60)
     if port:
         client.bind((host, port))
     else:
@@ -122,10 +122,12 @@ def _connected_from(host: str, port: int, address: Address) -> socket.socket:
 
 
 def silent_flow(folder: Path) -> None:
-    """Packets of a pooled connection vanish, both ways: each GET is answered within a connect time-out and a retry."""
+    """Packets of a pooled connection vanish, both ways: each GET is answered within a connect time-out and a retry, and
+    not after `proxy-read-timeout`. It is found once: three more such waits would take longer than 10 s.
+    """
     wire = Wire()
     upstream, address = far_upstream(answering())
-    with wire, serving(folder, address) as ingressd:
+    with wire, serving(folder, address, **{"proxy-connect-timeout": "4"}) as ingressd:
         for _ in range(3):
             assert get(ingressd).status == 200
         dead = {connection.port for connection in upstream.connections}
@@ -137,8 +139,8 @@ def silent_flow(folder: Path) -> None:
             assert get(ingressd).status == 200
             took.append(time.monotonic() - began)
         assert wire.swallowed > 0
-        assert max(took) < 2 + 0.5, took
-        assert max(took[1:]) < 0.5, "it is found once"
+        assert max(took) < PATIENCE_S, took
+        assert sum(took[1:]) < 3 * 4, "it is found once"
     upstream.close()
 
 
@@ -166,10 +168,10 @@ def black_hole(folder: Path) -> None:
         reply = get(ingressd)
         took = time.monotonic() - began
         assert reply.status == 504, reply.status
-        assert 1.8 < took < 3.5, took
+        assert 1.8 < took < PATIENCE_S, took
         ingressd.config["upstreams"]["up"]["endpoints"] = [address, f"127.0.0.1:{second.address[1]}"]
         ingressd.write_config()
-        time.sleep(1.0)
+        ingressd.wait_until(lambda: get(ingressd).status == 200, within_s=2 * PATIENCE_S)
         for method in ("GET", "POST", "PATCH", "GET", "POST"):
             assert get(ingressd, method=method).status == 200, method
     upstream.close()
@@ -186,20 +188,22 @@ def crossing(folder: Path) -> None:
         while connection.head():
             connection.send(OK)
             time.sleep(0.2)
-            connection.send(evil)
+            if not connection.is_asked():  # Nothing on earth tells what is said after a request came from its answer.
+                connection.send(evil)
 
     wire = Wire(delay_s=0.1)
     upstream, address = far_upstream(speaking)
     with wire, serving(folder, address) as ingressd:
-        crossed = 0
-        for number in range(8):
+        crossed = number = 0
+        while number < 8 or (not crossed and number < 40):
             # The answer travels for 0.1 s; what is unasked leaves 0.1 s after it has arrived, and travels as long.
             began = len(upstream.connections)
             assert get(ingressd).body == b"ok"
-            time.sleep(0.12 + 0.01 * number)
+            time.sleep(0.12 + 0.01 * (number % 8))
             reply = get(ingressd)
             assert (reply.status, reply.body) == (200, b"ok")
             crossed += len(upstream.connections) - began > 1
+            number += 1
             time.sleep(0.3)
         assert crossed
     upstream.close()
@@ -228,14 +232,14 @@ def resolver_down(folder: Path) -> None:
 
         assert body("named.test") == b"first"
         for does in ("fail", "nothing", "fail"):
-            resolver.does, asked, until = does, resolver.asked, time.monotonic() + 2.5
-            while time.monotonic() < until:
+            resolver.does, asked, until = does, resolver.asked, time.monotonic() + 2.0
+            while time.monotonic() < until or resolver.asked < asked + 2:  # It is asked again and again.
                 assert body("named.test") == body("plain.test") == b"first"
+                assert time.monotonic() < until + 2 * PATIENCE_S, "it is not asked again"
                 time.sleep(0.05)
-            assert resolver.asked > asked, "it is asked again and again"
         assert ingressd.ask_admin("/readyz") == 200
         resolver.does, resolver.address = "answer", "127.0.0.2"
-        ingressd.wait_until(lambda: body("named.test") == b"second", within_s=15)
+        ingressd.wait_until(lambda: body("named.test") == b"second", within_s=2 * PATIENCE_S)
         assert body("plain.test") == b"first"
     first.close()
     second.close()

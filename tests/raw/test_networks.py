@@ -13,7 +13,7 @@ pytestmark = pytest.mark.process
 
 @pytest.mark.slow
 def test_res_loopback_loss(tmp_path: Path) -> None:
-    alone(networks.loopback_loss, tmp_path, within_s=100)
+    alone(networks.loopback_loss, tmp_path)
 
 
 def test_res_enobufs_ports(tmp_path: Path) -> None:

@@ -14,18 +14,12 @@ from pathlib import Path
 import pytest
 from raw.conftest import PLAIN
 from stage.echo import Echo, EchoLoop, raise_echoes
-from stage.load import Load, pid_of, role, upstream
+from stage.load import Load, cpu_s, fetch, pid_of, role, standing_still, stop, upstream
 from stage.ports import spelled
-from stage.running import Ingressd, route_to, running
+from stage.running import PATIENCE_S, Ingressd, route_to, running
 from stage.wire import Client, ask, request_bytes
 
 pytestmark = pytest.mark.process
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def replaced(ingressd: Ingressd, name: str, old: int) -> bool:
@@ -55,14 +49,18 @@ def test_res_emfile_accept(tmp_path: Path, echo: Echo) -> None:
     ingressd.start()
     clients: list[socket.socket] = []
     try:
-        inside = Client(ingressd.http, timeout_s=60)
+        inside = Client(ingressd.http, timeout_s=4 * PATIENCE_S)
         inside.send(request_bytes("/", host="a.test", keep_alive=True))
         assert inside.reply().status == 200
         worker = pid_of(ingressd, "worker 0")
-        clients += [socket.create_connection(ingressd.http, 10) for _ in range(400)]
+        clients += [socket.create_connection(ingressd.http, PATIENCE_S) for _ in range(400)]
+
+        def files() -> int:
+            return len(os.listdir(f"/proc/{worker}/fd"))
+
+        ingressd.wait_until(lambda: files() > 150)
         time.sleep(0.5)
-        files = len(os.listdir(f"/proc/{worker}/fd"))
-        assert 150 < files <= 256 - 40, "what is left is for endpoints"
+        assert 150 < files() <= 256 - 40, "what is left is for endpoints"
         spent, began = cpu_s(worker), time.monotonic()
         for _ in range(20):
             inside.send(request_bytes("/", host="a.test", keep_alive=True))
@@ -73,9 +71,8 @@ def test_res_emfile_accept(tmp_path: Path, echo: Echo) -> None:
         assert len(ingressd.output().splitlines()) < 100
         for client in clients[:250]:
             client.close()
-        began = time.monotonic()
-        assert ask(ingressd.http, host="a.test", timeout_s=5).status == 200
-        assert time.monotonic() - began < 1.0
+        # Of those that stay none has to go for a minute (client-header-timeout), so room is noticed at once or never.
+        assert ask(ingressd.http, host="a.test", timeout_s=PATIENCE_S).status == 200
         inside.close()
     finally:
         for client in clients:
@@ -88,28 +85,27 @@ def test_res_emfile_accept(tmp_path: Path, echo: Echo) -> None:
 
 @pytest.mark.slow
 def test_res_worker_sigkill(tmp_path: Path) -> None:
-    """A random worker killed every second: no new connection fails, and the replacement accepts within 0.5 s."""
+    """A random worker killed every second: no new connection fails, and the replacement accepts (how soon it is started
+    is for tests/supervise/test_backoff.py).
+    """
     with (
         upstream() as address,
         running(tmp_path, **route_to({"api": [address]}, workers=2, settings=PLAIN)) as ingressd,
     ):
-        back_after: list[float] = []
         with Load(ingressd.http) as load:
             for kill in range(6):
                 time.sleep(1.0)
+                load.wait_for(50)
                 name = f"worker {kill % 2}"
                 old = pid_of(ingressd, name)
                 os.kill(old, signal.SIGKILL)
-                killed = time.monotonic()
                 ingressd.wait_until(lambda name=name, old=old: replaced(ingressd, name, old))
-                back_after.append(time.monotonic() - killed)
-            time.sleep(0.5)
+            load.wait_for(50)
+            ingressd.wait_until(lambda: ingressd.ask_admin("/readyz") == 200)
         # Only what was inside the killed worker may have failed: no more than the threads of the load at each kill.
-        assert len(load.outcomes) > 300
         assert len(load.bad()) <= 6 * load.threads
         refused = [one for one in load.bad() if "Refused" in one.error or "Timeout" in one.error]
         assert not refused, refused
-        assert max(back_after) <= 0.5, back_after
 
 
 @pytest.mark.slow
@@ -120,34 +116,36 @@ def test_res_worker_sigstop(tmp_path: Path) -> None:
         running(tmp_path, **route_to({"api": [address]}, workers=2, settings=PLAIN)) as ingressd,
     ):
         with Load(ingressd.http) as load:
-            time.sleep(0.3)
+            load.wait_for(50)
             old = pid_of(ingressd, "worker 1")
-            os.kill(old, signal.SIGSTOP)
-            stopped = time.monotonic()
-            ingressd.wait_until(lambda: replaced(ingressd, "worker 1", old), within_s=10)
-            time.sleep(0.5)
-        late = [one for one in load.outcomes if one.began_s > stopped and one.took_s > 1.0]
+            # The supervisor stands still, too, so that nobody replaces the worker for whom connections might wait.
+            with standing_still(ingressd.process.pid):
+                stop(old)
+                stopped = time.monotonic()
+                assert [fetch(ingressd.http).status for _ in range(100)] == [200] * 100
+            ingressd.wait_until(lambda: replaced(ingressd, "worker 1", old))
+            load.wait_for(50)
         assert load.bad(since_s=stopped) == []
-        assert len(late) <= load.threads, "connections wait for a worker that does not run"
 
 
 @pytest.mark.slow
 def test_res_sigterm_drain(tmp_path: Path, echo_loop: EchoLoop) -> None:
     """SIGTERM under load, with downloads and WebSockets: the grace period serves all, what is under way finishes."""
-    (slow,) = raise_echoes(echo_loop, "slow", does={"stream": {"chunks": 20, "interval_ms": 100}})
+    (slow,) = raise_echoes(echo_loop, "slow", does={"stream": {"chunks": 60, "interval_ms": 100}})
     (chat,) = raise_echoes(echo_loop, "chat")
     failures: Counter[str] = Counter()
-    readiness: list[int] = []
+    talking = threading.Semaphore(0)
 
     def download(ingressd: Ingressd) -> None:
-        reply = ask(ingressd.http, host="slow.test", timeout_s=15)
-        if reply.status != 200 or reply.text.count("chunk-") != 20 or not reply.complete:
+        reply = ask(ingressd.http, host="slow.test", timeout_s=4 * PATIENCE_S)
+        if reply.status != 200 or reply.text.count("chunk-") != 60 or not reply.complete:
             failures[f"download {reply.status} {reply.detail}"] += 1
 
     def talk(ingressd: Ingressd, ended: threading.Event) -> None:
-        with Client(ingressd.http, timeout_s=15) as client:
+        with Client(ingressd.http, timeout_s=4 * PATIENCE_S) as client:
             client.send(WEBSOCKET)
             upgraded = client.reply().status == 101
+            talking.release()
             while upgraded and not ended.is_set():
                 client.send(b"\x81\x82\0\0\0\0hi")
                 upgraded = client.take(4) == b"\x81\x02hi"
@@ -155,7 +153,7 @@ def test_res_sigterm_drain(tmp_path: Path, echo_loop: EchoLoop) -> None:
             if not upgraded:
                 failures["websocket"] += 1
 
-    settings = {**PLAIN, "shutdown-grace-period": "1", "worker-shutdown-timeout": "6s"}
+    settings = {**PLAIN, "shutdown-grace-period": "4", "worker-shutdown-timeout": "120s"}
     with upstream() as address:
         addresses = {"api": [address], "slow": [slow.address], "chat": [chat.address]}
         ingressd = Ingressd(tmp_path, **route_to(addresses, workers=2, settings=settings))
@@ -167,24 +165,23 @@ def test_res_sigterm_drain(tmp_path: Path, echo_loop: EchoLoop) -> None:
             with Load(ingressd.http) as load:
                 for thread in threads:
                     thread.start()
-                time.sleep(0.5)
+                ingressd.wait_until(lambda: len(slow.seen) == 20)
+                assert all(talking.acquire(timeout=PATIENCE_S) for _ in range(20))
+                load.wait_for(20)
                 ingressd.send_signal(signal.SIGTERM)
-                time.sleep(0.1)
-                readiness.append(ingressd.ask_admin("/readyz"))
-                time.sleep(0.6)
-            began = time.monotonic()
-            time.sleep(1.5)
+                ingressd.wait_until(lambda: ingressd.ask_admin("/readyz") == 503)
+                load.wait_for(20)
+            # The downloads take longer than the grace period, and the WebSockets end when we let them.
+            ingressd.wait_until(lambda: "Refused" in fetch(ingressd.http).error)
             ended.set()
             for thread in threads:
                 thread.join()
-            assert ingressd.process.wait(6) == 0
-            assert time.monotonic() - began < 6
+            assert ingressd.process.wait(PATIENCE_S) == 0, "nothing to wait for"
         finally:
             ended.set()
             ingressd.stop()
             slow.close()
             chat.close()
-    assert readiness == [503]
     assert load.bad() == []
     assert not failures
 
@@ -204,12 +201,13 @@ def test_res_upgrade_handoff(tmp_path: Path) -> None:
     ):
         old = {pid_of(ingressd, "worker 0"), pid_of(ingressd, "worker 1")}
         with Load(ingressd.http) as load:
-            time.sleep(0.3)
+            load.wait_for(50)
             ingressd.send_signal(signal.SIGUSR2)
-            ingressd.wait_until(lambda: "serves; what ran before it drains" in ingressd.output(), within_s=20)
-            ingressd.wait_until(lambda: not old & set(ingressd.children()), within_s=10)
-            time.sleep(0.3)
+            ingressd.wait_until(
+                lambda: "serves; what ran before it drains" in ingressd.output(), within_s=3 * PATIENCE_S
+            )
+            ingressd.wait_until(lambda: not old & set(ingressd.children()))
+            load.wait_for(50)
         assert load.bad() == []
-        assert len(load.outcomes) > 100
         if not ingressd.ended():
             ingressd.process.kill()  # It waits for idle clients, of which there are none.

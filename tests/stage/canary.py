@@ -34,7 +34,7 @@ class Canary:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        said, _ = self._process.communicate(timeout=20)
+        said, _ = self._process.communicate(timeout=120)
         for took_s, status in json.loads(said):
             self.took_s.append(took_s)
             self.statuses.append(status)
@@ -50,7 +50,7 @@ def main() -> None:
     asked = []
     while not select.select([sys.stdin], [], [], 0.02)[0]:
         began = time.monotonic()
-        status = ask((address, int(port)), host=host, timeout_s=5).status
+        status = ask((address, int(port)), host=host, timeout_s=30).status
         asked.append((time.monotonic() - began, status))
     print(json.dumps(asked))
 

@@ -30,7 +30,7 @@ class EchoLoop:
 
     def run(self, coroutine: Any) -> Any:
         """Run a coroutine there and wait for it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
 
     def close(self) -> None:
         """Stop the loop."""
@@ -43,7 +43,7 @@ class EchoLoop:
 
         self.run(cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self.loop.close()
 
 

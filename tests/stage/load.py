@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -158,6 +159,25 @@ def role(pid: int) -> str:
     if b"worker" in words:
         return f"worker {words[words.index(b'worker') + 1].decode()}"
     return "other"
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP; returns when it has come."""
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert time.monotonic() < until, f"process {pid} does not stop"
+
+
+@contextlib.contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """As a context: a process that is stopped."""
+    stop(pid)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def pid_of(ingressd, wanted: str) -> int:

@@ -51,7 +51,7 @@ def missing() -> str:
     return f"no network namespace: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-def alone(scene: Scene, folder: Path, *, within_s: float = 60.0) -> None:
+def alone(scene: Scene, folder: Path, *, within_s: float = 240.0) -> None:
     """Run a module's function `scene(folder)` in a network of its own; what fails there fails here."""
     if why := missing():
         pytest.skip(why)
@@ -99,7 +99,7 @@ class Resolver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
-        self._thread.join(5)
+        self._thread.join(60)
         self._sock.close()
 
     def _serve(self) -> None:
@@ -146,7 +146,7 @@ class Wire:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
-        self._thread.join(5)
+        self._thread.join(60)
         os.close(self._device)
 
     def _carry(self) -> None:

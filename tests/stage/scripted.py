@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -51,10 +52,8 @@ class Played:
 
     def is_asked(self) -> bool:
         """Whether bytes of the proxy have arrived that were not read yet."""
-        try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return False
+        # A socket with a time-out would wait, whatever the flags say.
+        return bool(select.select([self._sock], [], [], 0)[0] and self._sock.recv(1, socket.MSG_PEEK))
 
     def body(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
@@ -141,7 +140,7 @@ class Scripted:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         for thread in [self._accepting, *self._threads]:
-            thread.join(5)
+            thread.join(60)
 
 
 @contextlib.contextmanager
