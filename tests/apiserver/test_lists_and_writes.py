@@ -23,7 +23,7 @@ def server() -> Iterator[FakeApiServer]:
 
 def ask(server: FakeApiServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=5)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), fields)
         answer = connection.getresponse()
@@ -146,7 +146,7 @@ def test_tls_and_bearer_token(tmp_path: Any) -> None:
     with FakeApiServer(tls=True, token="hush") as server:
         assert "token: hush" in server.write_kubeconfig(tmp_path).read_text()
         context = ssl.create_default_context(cadata=server.authority.decode())
-        connection = http.client.HTTPSConnection(server.host, server.port, timeout=5, context=context)
+        connection = http.client.HTTPSConnection(server.host, server.port, timeout=30, context=context)
         for headers, expected in (({}, 401), ({"Authorization": "Bearer hush"}, 200)):
             connection.request("GET", "/version", headers=headers)
             answer = connection.getresponse()

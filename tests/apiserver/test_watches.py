@@ -24,7 +24,7 @@ def server() -> Iterator[FakeApiServer]:
 
 @contextlib.contextmanager
 def watching(server: FakeApiServer, query: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=2)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     connection.request("GET", f"{INGRESSES}?watch=1&{query}", headers=headers)
     try:
         with connection.getresponse() as answer:

@@ -90,7 +90,7 @@ def serving(name: str, folder: Path) -> Iterator[Address]:
 def running(command: list[str], address: Address) -> Iterator[Address]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while True:
             assert process.poll() is None, process.stderr and process.stderr.read().decode()
             with contextlib.suppress(OSError), socket.create_connection(address, 1):
@@ -100,7 +100,7 @@ def running(command: list[str], address: Address) -> Iterator[Address]:
         yield address
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         if process.stderr:
             process.stderr.close()
 

@@ -39,7 +39,7 @@ class Stage:
     async def read(self, size: int) -> bytes:
         loop, found = asyncio.get_running_loop(), bytearray()
         while len(found) < size:
-            found += await asyncio.wait_for(loop.sock_recv(self.there, 65536), 5)
+            found += await asyncio.wait_for(loop.sock_recv(self.there, 65536), 30)
         return bytes(found)
 
 

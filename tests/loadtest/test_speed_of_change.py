@@ -84,7 +84,7 @@ def test_the_owner_of_a_connection_is_whoever_accepted_it():
 
 
 def ask(address: tuple[str, int], data: bytes, *, size: int = 65536) -> bytes:
-    with socket.create_connection(address, timeout=5) as sock:
+    with socket.create_connection(address, timeout=30) as sock:
         sock.sendall(data)
         return sock.recv(size)
 
@@ -94,7 +94,7 @@ def test_pods_answer_with_their_address_and_remember_what_reached_them():
         port = pods.ask("start", host="0.0.0.0", port=0)
         assert ask(("127.77.3.4", port), request_bytes("a", "/", mark="m1")).endswith(b"127.77.3.4:%d" % port)
         mortal = pods.ask("start", host="127.77.3.5", port=0, delay_s=60)
-        with socket.create_connection(("127.77.3.5", mortal), timeout=5) as sock:
+        with socket.create_connection(("127.77.3.5", mortal), timeout=30) as sock:
             sock.sendall(request_bytes("a", "/", method="POST", mark="m2", body=b"x"))
             sock.sendall(request_bytes("a", "/", method="POST", mark="m3", body=b"x")[:-1])
             assert pods.ask("kill", host="127.77.3.5", port=mortal) == 1
@@ -104,7 +104,7 @@ def test_pods_answer_with_their_address_and_remember_what_reached_them():
                 raise ConnectionResetError
         assert sorted(pods.ask("marks")) == ["m1", "m2", "m3"]
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.77.3.5", mortal), timeout=5)
+            socket.create_connection(("127.77.3.5", mortal), timeout=30)
 
 
 def test_a_child_says_what_went_wrong_and_goes_on():

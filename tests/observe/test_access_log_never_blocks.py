@@ -264,7 +264,7 @@ sys.stderr.write(str(writer.dropped))
 def run_with_stdout(stdout):
     environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(__file__))}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM], stdout=stdout, stderr=subprocess.PIPE, env=environment, timeout=30
+        [sys.executable, "-c", PROGRAM], stdout=stdout, stderr=subprocess.PIPE, env=environment, timeout=120
     )
 
 

@@ -233,7 +233,7 @@ def test_held_changes_go_out_by_themselves(table):
         await stage.pipeline.batches.put(SourceBatch("cluster", (ingress("a", "one"),), complete=False))
         stage.clock_of_loop()
         running = asyncio.create_task(stage.pipeline.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while stage.version < 2:
                 await asyncio.sleep(0.01)
         running.cancel()
@@ -380,7 +380,9 @@ def test_the_first_change_after_a_rest_goes_at_once_and_a_burst_is_gathered(stag
         stage.pipeline._published_at_s = stage.now_s
         for batch in batches[1:]:
             await stage.pipeline.batches.put(batch)
-        await asyncio.sleep(LONGEST_PAUSE_S)
+        async with asyncio.timeout(30):
+            while len(taken) < 2:
+                await asyncio.sleep(LONGEST_PAUSE_S)
         assert taken == [1, 3]
         loop.cancel()
 

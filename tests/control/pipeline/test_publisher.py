@@ -284,7 +284,7 @@ def test_a_scrape_waits_for_every_worker_that_answers(table):
         token = one.flushes[-1].token
         assert not flush.done()
         await one.say(Counters(token, counters.take()))
-        await asyncio.wait_for(flush, 1.0)
+        await asyncio.wait_for(flush, 30.0)
         assert stage.totals.process()["requests"] == 3
         # Folded when the worker goes.
         stage.publisher.gone(ONE, "exit code 0", applying=0, unit=0)

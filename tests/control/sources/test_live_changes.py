@@ -49,7 +49,7 @@ class Watched:
         self.problems = ()
 
     async def next(self):
-        batch = await asyncio.wait_for(self.queue.get(), 5)
+        batch = await asyncio.wait_for(self.queue.get(), 30)
         for event in batch.events:
             if event.object is None:
                 del self.objects[event.key]
