@@ -14,7 +14,7 @@ COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip comp
 	--generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kube check format audit bench bench-quick bench-control bench-security compiled lock clean
+.PHONY: help run test test-kube scan-tls check format audit bench bench-quick bench-control bench-security compiled lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(VENV)/.installed  ## all tests; those that start real processes run one 
 test-kube: $(VENV)/.installed  ## tests in a real Kubernetes (API server, etcd, controllers), built once from Go modules
 	$(VENV)/bin/python tests/kube/build.py
 	PYTHONPATH=tests $(VENV)/bin/python -m kube inside -- $(VENV)/bin/pytest -m kube
+
+scan-tls: $(VENV)/.installed  ## what sslscan and testssl.sh say: no finding of medium severity or above (three minutes)
+	PYTHONPATH=tests $(VENV)/bin/python -m tls_scan
 
 check: $(VENV)/.installed  ## format, lint, types, import law, fast tests: under a minute
 	$(VENV)/bin/ruff format --check .
