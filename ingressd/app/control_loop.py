@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import random
 import signal
 import socket
 import time
@@ -20,6 +21,7 @@ from ingressd.control.admin.listener import AdminListener
 from ingressd.control.admin.page import PageFacts
 from ingressd.control.admission.listener import AdmissionListener
 from ingressd.control.admission.webhook import Webhook
+from ingressd.control.health.checks import Clocks, EndpointView, HealthChecks
 from ingressd.control.objects.event import AnyObject, ObjectKey
 from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.objects.static import StaticAdmission
@@ -46,7 +48,9 @@ from ingressd.observe.shared_table import HEARTBEAT_MS, SharedTable
 from ingressd.observe.stalls import LoopWatch
 from ingressd.observe.totals import Totals
 from ingressd.proxy.tls.contexts import webhook_context
+from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.self_signed import make_self_signed
+from ingressd.proxy.upstream.health_probe import Prober
 from ingressd.settings.config import Config
 from ingressd.settings.flags import parse_flags
 from ingressd.version import __version__
@@ -100,6 +104,12 @@ class Controller:
             applied=self._metrics.applied,
             acknowledged=self._acknowledged,
         )
+        self._health = HealthChecks(
+            table,
+            Prober(self._loop, time.monotonic, libssl=LibSsl.open()),
+            slots_of=self._publisher.slots_of,
+            clocks=Clocks(time.monotonic, random.random),
+        )
         self._board = ProblemBoard(logging.getLogger("ingressd.problems"), news=self._news)
         fake = make_self_signed(time.time())  # noqa: TID251 - for the dates of a certificate
         self._watch_namespace = parse_flags(config.flags)[0].watch_namespace
@@ -128,6 +138,7 @@ class Controller:
             served=self._served,
             want=(lambda _: True) if self._cluster is None else self._cluster.want,
             recall=tuple if self._snapshot is None else self._snapshot.good,
+            published=self._health.follow,
         )
         self._duties: ClusterDuties | None = None
         if api is not None:
@@ -164,6 +175,7 @@ class Controller:
                 group.create_task(self._pipeline.run(), name="pipeline")
                 group.create_task(self._pipeline.tick(), name="pipeline tick")
                 group.create_task(self._serve_admin(), name="admin")
+                group.create_task(self._health.run(), name="health checks")
                 group.create_task(self._webhook.run(), name="admission")
                 if self._cluster is not None:
                     group.create_task(self._cluster.run(self._pipeline.batches), name="objects of the cluster")
@@ -320,6 +332,10 @@ class Controller:
         """All problems there are now."""
         return self._board.all()
 
+    def endpoint_health(self) -> list[EndpointView]:
+        """Every endpoint that is probed."""
+        return self._health.view()
+
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Fresh numbers of every worker."""
         await self._publisher.flush_counters()
@@ -343,6 +359,7 @@ class Controller:
             certificates=tuple(facts.certificate_expiries(units)),
             endpoints_ejected=self._publisher.ejected(),
             in_flight=self._publisher.in_flight(),
+            health=self._health.numbers(),
             duties=self._duties.state() if self._duties is not None else None,
             cluster=_cluster_state(self._cluster) if self._cluster is not None else None,
             stalls=self._watch.stalls,

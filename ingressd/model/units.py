@@ -25,6 +25,7 @@ import msgspec
 
 from ingressd.model.problem import Origin
 from ingressd.model.secret import PrivateBytes
+from ingressd.settings.config import HealthCheck
 
 PathType = Literal["Exact", "Prefix"]
 ClientVerification = Literal["on", "off", "optional", "optional_no_ca"]
@@ -208,6 +209,8 @@ class Upstream(msgspec.Struct, frozen=True, tag="Upstream"):
     balancer: Balancer = "round_robin"
     hash_by: str = ""
     tls: UpstreamTls | None = None
+    health_check: HealthCheck | msgspec.UnsetType = msgspec.UNSET
+    """For the controller, which probes. Left out where there is none: most upstreams have none, and workers all."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):

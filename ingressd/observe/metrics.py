@@ -29,6 +29,7 @@ from ingressd.observe.admission_metrics import AdmissionMetrics
 from ingressd.observe.cluster_metrics import ClusterState, cluster_families
 from ingressd.observe.counters import DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES
 from ingressd.observe.duty_metrics import Duties, duty_families
+from ingressd.observe.health_metrics import HealthNumbers, health_families
 from ingressd.observe.stalls import Stalls
 from ingressd.observe.totals import Row, Totals
 
@@ -100,6 +101,7 @@ class State(NamedTuple):
     certificates: tuple[CertificateExpiry, ...] = ()
     endpoints_ejected: int = 0
     in_flight: int = 0
+    health: HealthNumbers = HealthNumbers()
     duties: Duties | None = None
     cluster: ClusterState | None = None
     stalls: Stalls = Stalls()
@@ -411,6 +413,7 @@ class _TreeCollector(Collector):
         for kind, count in state.units:
             units.add_metric((kind,), count)
         yield units
+        yield from health_families(state.health)
         yield from _certificates(state.certificates, self._identity)
         if state.cluster is not None:
             yield from cluster_families(state.cluster)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Final
+from typing import Any, Final
 
 MAX_WORKERS: Final = 128
 MAX_SLOTS: Final = 65536
@@ -71,6 +71,16 @@ _SIZE: Final = _PAGE + _STRIDE * (MAX_WORKERS + 1)
 # Cells of the first page, written by the supervisor only, but for the bell.
 _WORKERS: Final = 0
 _BELL: Final = 1
+_PROCESSES: Final = 256
+"""Writers of the bell that can be told apart; the controller is the last."""
+
+
+def ring(bell: Any, now_s: float, *, process: int = _PROCESSES - 1) -> None:
+    """Let every balancer look at ejections and verdicts again before its next pick.
+
+    `process` is the number of the worker, or the controller; no two processes ever write the same value.
+    """
+    bell[0] = int(now_s * 1e6) * _PROCESSES + process
 
 
 class SharedTable:
@@ -130,10 +140,18 @@ class SharedTable:
     def bell(self) -> memoryview:
         """One cell that everybody writes: another value in it says that an ejection or a verdict has changed.
 
-        Whoever rings writes what nobody else writes (`proxy.upstream.outlier.ring`), so that no ring is lost to a
-        reader; that one of two at the same moment overwrites the other does no harm.
+        `ring` it. That one of two rings at the same moment overwrites the other does no harm.
         """
         return self._bell
+
+    def ejects(self, slot: int, now_s: float) -> bool:
+        """Whether some worker ejects the endpoint at `now_s` (monotonic), and no probe has lifted that since."""
+        base = self.base(slot)
+        lifted = self._columns[MAX_WORKERS][base + GOOD_AT_US]
+        for column in self._columns[: self._header[_WORKERS]]:
+            if column[base + EJECTED_UNTIL_MS] > now_s * 1000 and column[base + EJECTED_AT_US] > lifted:
+                return True
+        return False
 
     def columns(self) -> list[memoryview]:
         """The columns of all workers, for loops that sum one cell on the hot path."""

@@ -87,6 +87,21 @@ class UpstreamTlsConfig(msgspec.Struct, frozen=True):
     protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
 
 
+class HealthCheck(msgspec.Struct, frozen=True):
+    """How the endpoints of an upstream are probed: `GET path`, expecting one of the ranges of statuses.
+
+    The intervals are from the beginning of a probe to that of the next one. `host` "" is the endpoint's address.
+    """
+
+    path: str
+    interval_s: float = 5.0
+    timeout_s: float = 2.0
+    healthy_threshold: int = 1
+    unhealthy_threshold: int = 3
+    expected_statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+    host: str = ""
+
+
 class UpstreamConfig(msgspec.Struct, frozen=True):
     """One entry of `upstreams`."""
 
@@ -95,6 +110,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True):
     balancer: Balancer | None = None
     hash_by: str = ""
     tls: UpstreamTlsConfig | None = None
+    health_check: HealthCheck | None = None
 
 
 class RouteConfig(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from ingressd.settings.config import (
     ClientCertificateConfig,
     Config,
     EndpointConfig,
+    HealthCheck,
     IngressClassConfig,
     KubernetesConfig,
     ListenerConfig,
@@ -26,6 +27,7 @@ from ingressd.settings.config import (
     UpstreamConfig,
     UpstreamTlsConfig,
 )
+from ingressd.settings.health_check import read_section
 from ingressd.settings.section import Report, Section, describe, endpoint_host, split_host_port
 from ingressd.settings.yaml_reader import KeyPath
 
@@ -236,7 +238,7 @@ def _upstreams(top: Section) -> tuple[UpstreamConfig, ...]:
     section = top.section("upstreams")
     for name in section.keys():  # noqa: SIM118
         upstream = section.section(name, entry=(*section.path, name))
-        upstream.known("endpoints", "balancer", "hashBy", "tls")
+        upstream.known("endpoints", "balancer", "hashBy", "tls", "healthCheck")
         endpoints = tuple(_endpoint(upstream, path, item) for path, item in upstream.items("endpoints"))
         if upstream.get("endpoints") is None:
             upstream.wrong((), "'endpoints' is missing")
@@ -249,8 +251,9 @@ def _upstreams(top: Section) -> tuple[UpstreamConfig, ...]:
         if hash_by or balancer == "hash":
             balancer, hash_by = "hash", hash_by or "client_ip"
         tls = None if upstream.get("tls") is None else _upstream_tls(upstream.section("tls"), upstream)
+        check = None if upstream.get("healthCheck") is None else _health_check(upstream)
         if upstream.ok:
-            out.append(UpstreamConfig(name, endpoints, balancer, hash_by, tls))
+            out.append(UpstreamConfig(name, endpoints, balancer, hash_by, tls, check))
     return tuple(out)
 
 
@@ -294,6 +297,13 @@ def _upstream_tls(section: Section, upstream: Section) -> UpstreamTlsConfig:
     )
     upstream.ok = upstream.ok and section.ok
     return tls
+
+
+def _health_check(upstream: Section) -> HealthCheck | None:
+    section = upstream.section("healthCheck")
+    check = read_section(section)
+    upstream.ok = upstream.ok and section.ok
+    return check
 
 
 def _tls(top: Section) -> tuple[TlsConfig, ...]:

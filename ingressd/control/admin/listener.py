@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from ingressd.control.admin.page import PageFacts, render
+from ingressd.control.health.checks import EndpointView
 from ingressd.control.objects.event import ObjectKey
 from ingressd.model.codec import to_json
 from ingressd.model.problem import Problem
@@ -33,6 +34,9 @@ class View(Protocol):
     def problems(self) -> list[Problem]:
         """All problems there are now."""
 
+    def endpoint_health(self) -> list[EndpointView]:
+        """Every endpoint that is probed, and what came of it."""
+
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics in the format that was asked for, and its media type."""
 
@@ -56,6 +60,7 @@ class AdminListener:
         application.router.add_get("/debug/snapshot", self._snapshot)
         application.router.add_get("/debug/statuses", self._statuses)
         application.router.add_get("/debug/problems", self._problems)
+        application.router.add_get("/debug/health", self._health)
         application.router.add_get("/", self._page)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -97,6 +102,9 @@ class AdminListener:
 
     async def _problems(self, _: web.Request) -> web.Response:
         return _json(to_json({"problems": self._view.problems()}))
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return _json(to_json({"endpoints": [endpoint._asdict() for endpoint in self._view.endpoint_health()]}))
 
     async def _page(self, _: web.Request) -> web.Response:
         headers = {

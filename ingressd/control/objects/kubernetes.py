@@ -201,10 +201,36 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_de
     session_affinity_config: SessionAffinityConfig | None = None
 
 
+class HealthCheckAnnotations(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The annotations of a Service that we read, those of `settings.health_check.KEYS`; None for one that is not there.
+
+    The others, the content as `kubectl apply` left it among them, would be most of what a Service takes.
+    """
+
+    path: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-path")
+    interval: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-interval")
+    timeout: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-timeout")
+    healthy: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-healthy-threshold")
+    unhealthy: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-unhealthy-threshold")
+    statuses: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-expected-statuses")
+    host: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-host")
+
+
+class ServiceMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
+    """What we read of a Service's ObjectMeta."""
+
+    name: str = ""
+    namespace: str = ""
+    annotations: HealthCheckAnnotations = HealthCheckAnnotations()
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
+
+
 class Service(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """v1."""
 
-    metadata: BriefMetadata
+    metadata: ServiceMetadata
     spec: ServiceSpec = ServiceSpec()
     status: AddressStatus = AddressStatus()
 

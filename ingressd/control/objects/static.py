@@ -8,7 +8,7 @@ import msgspec
 
 from ingressd.model.secret import PrivateBytes
 from ingressd.model.units import ClientVerification
-from ingressd.settings.config import CONTROLLER, GATEWAY_CONTROLLER, Balancer, PathType
+from ingressd.settings.config import CONTROLLER, GATEWAY_CONTROLLER, Balancer, HealthCheck, PathType
 
 
 class StaticListener(msgspec.Struct, frozen=True):
@@ -64,6 +64,7 @@ class StaticUpstream(msgspec.Struct, frozen=True):
     balancer: Balancer | None = None
     hash_by: str = ""
     tls: StaticUpstreamTls | None = None
+    health_check: HealthCheck | None = None
 
 
 class StaticClients(msgspec.Struct, frozen=True):

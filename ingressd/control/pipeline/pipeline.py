@@ -71,6 +71,7 @@ class Pipeline:
     `served` hears of every change that all workers serve. `want` tells the cluster's source which Secrets and
     ConfigMaps are looked at, and answers whether it has told of them all; if not, a batch that is `complete` follows.
     `translated` hears of every translation, published or not. `recall` gives last good versions from before a restart.
+    `published` hears of the units there are now, those that changed and those that are gone.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Pipeline:
         want: Callable[[frozenset[ObjectKey]], bool] = lambda _: True,
         translated: Callable[[StoreView], None] = lambda _: None,
         recall: Callable[[], Iterable[tuple[ObjectKey, AnyObject]]] = tuple,
+        published: Callable[[Units, Units, tuple[str, ...]], None] = lambda *_: None,
     ) -> None:
         self.batches: asyncio.Queue[SourceBatch] = asyncio.Queue(maxsize=100)
         self.store = Store()
@@ -106,6 +108,7 @@ class Pipeline:
         self._want = want
         self._translated = translated
         self._recall = recall
+        self._published = published
         self._view = self.store.snapshot()
         self._wanted: frozenset[ObjectKey] | None = None
         self._held = Held()
@@ -221,6 +224,7 @@ class Pipeline:
             )
         )
         self._units = translation.units
+        self._published(translation.units, translation.changed, tuple(translation.removed))
         self.board.put(
             {"translate": self._places.add(translation.problems), "workers": publisher.problems()},
         )

@@ -277,6 +277,10 @@ class Publisher:
             found.append(Problem("error", origin, "Quarantined", key, f"{held.reason}; {instead}"))
         return found
 
+    def slots_of(self, upstream: str) -> Mapping[str, int]:
+        """Which slots of the shared table the endpoints of an upstream own, by "address:port"."""
+        return self._slots.of(upstream)
+
     def in_flight(self) -> int:
         """Exchanges with endpoints, over all workers."""
         return self._slots.in_flight()

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from ingressd.observe.shared_table import (
     DIRECTORY,
-    EJECTED_UNTIL_MS,
     IN_FLIGHT,
     MAX_SLOTS,
     SLOTS_USED,
@@ -112,9 +111,8 @@ class Slots:
 
     def ejected(self) -> int:
         """Endpoints that some worker ejects now."""
-        now_ms = self._clock() * 1000
-        slots = (slot for owned in self._of.values() for slot in owned.slots)
-        return sum(self._table.max(slot, EJECTED_UNTIL_MS) > now_ms for slot in slots)
+        now_s = self._clock()
+        return sum(self._table.ejects(slot, now_s) for owned in self._of.values() for slot in owned.slots)
 
     def _take(self, upstream: str, address: str) -> int | None:
         digest = _digest(upstream, address)

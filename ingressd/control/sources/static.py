@@ -183,7 +183,9 @@ def _upstream(upstream: UpstreamConfig, read: Read, *, answers: Mapping[str, tup
             addresses = None if answers is None else answers.get(endpoint.host, ())
         endpoints.append(StaticEndpoint(endpoint.host, endpoint.port, endpoint.weight, endpoint.zone, addresses))
     tls = None if upstream.tls is None else _upstream_tls(upstream.tls, read)
-    return StaticUpstream(upstream.name, tuple(endpoints), upstream.balancer, upstream.hash_by, tls)
+    return StaticUpstream(
+        upstream.name, tuple(endpoints), upstream.balancer, upstream.hash_by, tls, upstream.health_check
+    )
 
 
 def _tls(tls: TlsConfig, read: Read) -> StaticTls:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
+import msgspec
+
 from ingressd.control.objects.kubernetes import Service, ServicePort
 from ingressd.control.objects.static import StaticUpstream
 from ingressd.control.store.store import StoreView
@@ -13,6 +15,8 @@ from ingressd.control.translate.endpoints import usable_endpoints
 from ingressd.control.translate.environment import UpstreamRules
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Endpoint, Endpoints, Upstream, UpstreamTls
+from ingressd.settings.config import HealthCheck
+from ingressd.settings.health_check import PREFIX, read_annotations
 
 
 class Resolved(NamedTuple):
@@ -75,17 +79,19 @@ def service_units(view: StoreView, name: str, *, rules: UpstreamRules) -> Upstre
     if service is None:
         return UpstreamUnits(Upstream(name, origin), Endpoints(name, ()))
     sticky = service.spec.session_affinity == "ClientIP"
+    check, mistakes = _health_check(service, origin=origin)
     upstream = Upstream(
         name=name,
         origin=origin,
         balancer="hash" if sticky else rules.balancer,
         hash_by="client_ip" if sticky else rules.hash_by,
+        health_check=check or msgspec.UNSET,
     )
     if service.spec.type == "ExternalName":
         endpoints, problems = _external(service, int(number), origin=origin)
     else:
         endpoints, problems = _of_slices(view, service, number=int(number), zone=rules.zone)
-    return UpstreamUnits(upstream, Endpoints(name, endpoints), problems)
+    return UpstreamUnits(upstream, Endpoints(name, endpoints), (*problems, *mistakes))
 
 
 def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUnits:
@@ -112,8 +118,31 @@ def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUni
             found.setdefault((address, endpoint.port), one)
     endpoints = tuple(sorted(found.values()))
     return UpstreamUnits(
-        Upstream(name=name, origin=origin, balancer=balancer, hash_by=hash_by, tls=tls or None),
+        Upstream(
+            name=name,
+            origin=origin,
+            balancer=balancer,
+            hash_by=hash_by,
+            tls=tls or None,
+            health_check=static.health_check or msgspec.UNSET,
+        ),
         Endpoints(name, endpoints),
+    )
+
+
+def _health_check(service: Service, *, origin: Origin) -> tuple[HealthCheck | None, tuple[Problem, ...]]:
+    """What the Service's annotations ask for, on all of its ports."""
+    written = msgspec.to_builtins(service.metadata.annotations)
+    check, mistakes = read_annotations({key.removeprefix(PREFIX): text for key, text in written.items()})
+    return check, tuple(
+        Problem(
+            "warning" if mistake.idle else "error",
+            origin,
+            "AnnotationWithoutEffect" if mistake.idle else "InvalidAnnotation",
+            PREFIX + mistake.annotation,
+            mistake.message,
+        )
+        for mistake in mistakes
     )
 
 

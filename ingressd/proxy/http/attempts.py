@@ -343,7 +343,7 @@ class Attempts(ResponseHandler):
             return
         again = not self.answering and self._retry(failure)
         # A pooled connection that had just ended is nobody's fault, unless it cost a request.
-        excused = ours or (again and self._fresh and failure is Failure.CLOSED)
+        excused = ours or (again and (failure is Failure.STALE or (self._fresh and failure is Failure.CLOSED)))
         if endpoint is not None and not excused and failure in FAULTS:
             self._judge(endpoint, self.worker.clock(), good=False, at_once=failure is Failure.CONNECT_TIMEOUT)
         if self.answering:

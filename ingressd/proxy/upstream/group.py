@@ -6,21 +6,21 @@ survive whatever the cluster does to the list.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 from ingressd.model.units import Endpoint, Upstream
 from ingressd.observe.counters import WorkerCounters
 from ingressd.protocol.h1 import HeadLimits
-from ingressd.proxy.tls.client import TlsClient, UpstreamContext, UpstreamContexts
+from ingressd.proxy.tls.client import UpstreamContext, UpstreamContexts
 from ingressd.proxy.tls.transport import TlsShare
 from ingressd.proxy.upstream.balancers.base import Balancer
 from ingressd.proxy.upstream.balancers.table import BALANCERS
 from ingressd.proxy.upstream.budget import RetryBudget
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
+from ingressd.proxy.upstream.opening import open_connection
 from ingressd.proxy.upstream.outbox import Outbox
 from ingressd.proxy.upstream.outlier import PodHealth
 from ingressd.proxy.upstream.pool import IdlePool, IdleRoom, PoolLimits
@@ -145,7 +145,6 @@ class UpstreamGroup:
         Raises OSError when the endpoint cannot be reached, ssl.SSLError or ValueError when the handshake fails.
         The caller bounds the time by cancelling.
         """
-        loop = asyncio.get_running_loop()
         connection = UpstreamConnection(
             self._share.buffer,
             self._outbox,
@@ -154,32 +153,5 @@ class UpstreamGroup:
             opened_s=now,
             high_water_bytes=self.limits.buffer_bytes,
         )
-        if self.context is None:
-            try:
-                await loop.create_connection(lambda: cast(Any, connection), endpoint.address, endpoint.port)
-            except asyncio.CancelledError:
-                connection.close()  # Connected in the very turn in which the caller gave up.
-                raise
-            return connection
-        ready: asyncio.Future[None] = loop.create_future()
-
-        def on_ready(error: BaseException | None) -> None:
-            if ready.done():
-                return
-            if error is None:
-                ready.set_result(None)
-            else:
-                ready.set_exception(error)
-
-        context = self.context
-        transport, _ = await loop.create_connection(
-            lambda: TlsClient(context, connection, self._share, server_hostname=server_name, on_ready=on_ready),
-            endpoint.address,
-            endpoint.port,
-        )
-        try:
-            await ready
-        except BaseException:
-            transport.abort()
-            raise
+        await open_connection(connection, endpoint.address, endpoint.port, context=self.context, share=self._share)
         return connection

@@ -25,6 +25,7 @@ from ingressd.observe.shared_table import (
     FAILED_AT_US,
     GOOD_AT_US,
     SharedTable,
+    ring,
 )
 from ingressd.proxy.upstream.endpoint import EndpointState
 
@@ -37,9 +38,6 @@ BACKOFF_MAX_S: Final = 30.0
 
 _NO_SLOT: Final = SharedTable.base(0)
 """Base of slot 0, which all endpoints without a slot share: an ejection written there would eject them all."""
-
-_PROCESSES: Final = 256
-"""Writers of the bell that can be told apart; the controller is the last."""
 
 
 class Cells(Protocol):
@@ -119,11 +117,6 @@ class PodHealth:
             if of_worker > until and column[began_cell] > lifted:
                 until = of_worker
         return until / 1000
-
-
-def ring(bell: Cells, now: float, *, process: int = _PROCESSES - 1) -> None:
-    """Let every balancer look at ejections and verdicts again before its next pick."""
-    bell[0] = int(now * 1e6) * _PROCESSES + process
 
 
 def failed(endpoint: EndpointState, now: float, *, at_once: bool, health: PodHealth | None) -> bool:

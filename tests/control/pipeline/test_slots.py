@@ -6,7 +6,7 @@ import pytest
 
 from ingressd.control.pipeline.slots import REST_S, Slots
 from ingressd.observe import shared_table
-from ingressd.observe.shared_table import EJECTED_UNTIL_MS, IN_FLIGHT, REQUESTS, SharedTable
+from ingressd.observe.shared_table import EJECTED_AT_US, EJECTED_UNTIL_MS, IN_FLIGHT, REQUESTS, SharedTable
 
 
 class Clock:
@@ -120,6 +120,7 @@ def test_sums_over_endpoints(table, clock):
     table.column(0)[one + IN_FLIGHT] = 2
     table.column(1)[two + IN_FLIGHT] = 3
     table.column(1)[two + EJECTED_UNTIL_MS] = int(clock.now_s * 1000) + 500
+    table.column(1)[two + EJECTED_AT_US] = int(clock.now_s * 1e6)
     assert (slots.in_flight(), slots.ejected()) == (5, 1)
     clock.now_s += 1
     assert slots.ejected() == 0

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from ingressd.control.objects.event import ObjectEvent, ObjectKey, key_of_origin
 from ingressd.control.objects.kubernetes import (
-    BriefMetadata,
     ConfigMap,
     EndpointConditions,
     EndpointPort,
     EndpointSlice,
+    HealthCheckAnnotations,
     HTTPIngressPath,
     HTTPIngressRuleValue,
     Ingress,
@@ -32,6 +32,7 @@ from ingressd.control.objects.kubernetes import (
     Secret,
     Service,
     ServiceBackendPort,
+    ServiceMetadata,
     ServicePort,
     ServiceSpec,
     SliceEndpoint,
@@ -139,7 +140,15 @@ def services(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
         session_affinity=draw(st.sampled_from(["None", "ClientIP"])),
         cluster_ip=draw(st.sampled_from(["10.0.0.1", "10.0.0.2"])),
     )
-    return ObjectKey("Service", namespace, name), Service(BriefMetadata(name=name, namespace=namespace), spec)
+    metadata = ServiceMetadata(
+        name=name,
+        namespace=namespace,
+        annotations=HealthCheckAnnotations(
+            path=draw(st.sampled_from([None, None, "/healthz", "no path"])),
+            interval=draw(st.sampled_from([None, "1s", "often"])),
+        ),
+    )
+    return ObjectKey("Service", namespace, name), Service(metadata, spec)
 
 
 @st.composite

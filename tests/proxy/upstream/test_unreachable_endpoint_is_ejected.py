@@ -2,10 +2,10 @@ from random import Random
 
 import pytest
 
-from ingressd.observe.shared_table import CONSECUTIVE_FAILURES, EJECTED_UNTIL_MS, GOOD_AT_US, SharedTable
+from ingressd.observe.shared_table import CONSECUTIVE_FAILURES, EJECTED_UNTIL_MS, GOOD_AT_US, SharedTable, ring
 from ingressd.proxy.upstream.balancers.table import BALANCERS
 from ingressd.proxy.upstream.endpoint import EndpointState
-from ingressd.proxy.upstream.outlier import BACKOFF_MAX_S, CONSECUTIVE, PodHealth, ring
+from ingressd.proxy.upstream.outlier import BACKOFF_MAX_S, CONSECUTIVE, PodHealth
 
 
 class TwoWorkers:

@@ -47,7 +47,7 @@ def decode_object(key: ObjectKey, data: bytes | msgspec.Raw) -> KubernetesObject
     """An object without the copy of itself that `kubectl apply` leaves in it. Raises DecodeError."""
     _, value = decode_json(key.kind, data)
     annotations = getattr(value.metadata, "annotations", None)
-    if annotations:
+    if isinstance(annotations, dict):
         # Ours alone until it is told: nobody has seen the dict yet.
         annotations.pop(LAST_APPLIED, None)
     return value
