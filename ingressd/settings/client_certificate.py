@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import re2
 
-from ingressd.settings.config import ClientCertificateConfig
+from ingressd.settings.config import ClientCertificateConfig, ClientVerification
 from ingressd.settings.section import Section
 
 MAX_DEPTH: Final = 100
@@ -25,7 +25,7 @@ def client_certificate(entry: Section) -> ClientCertificateConfig:
     clients = ClientCertificateConfig(
         ca_file=section.file_path("caFile", required=True),
         crl_file=section.file_path("crlFile"),
-        verify=section.choice("verify", VERIFICATIONS, default="on"),
+        verify=_verification(section),
         depth=section.integer("verifyDepth", 1, least=1, most=MAX_DEPTH),
         error_page=_checked(section, "errorPage", error_page),
         pass_certificate=section.boolean("passCertificate", False),
@@ -33,6 +33,14 @@ def client_certificate(entry: Section) -> ClientCertificateConfig:
     )
     entry.ok = entry.ok and section.ok
     return clients
+
+
+def _verification(section: Section) -> ClientVerification:
+    """YAML 1.1 reads `on` and `off` without quotes as truth values."""
+    value = section.get("verify")
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return cast(ClientVerification, section.choice("verify", VERIFICATIONS, default="on"))
 
 
 def subject_expression(text: str) -> str:

@@ -191,6 +191,12 @@ def test_client_certificates():
     )
 
 
+@pytest.mark.parametrize("word", ["on", "off"])
+def test_on_and_off_need_no_quotes(word):
+    for text in (word, f"'{word}'"):
+        assert read(CLIENTS % f"caFile: c, verify: {text}").config.tls[0].clients.verify == word
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
