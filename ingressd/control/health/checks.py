@@ -162,7 +162,7 @@ class HealthChecks:
         """Those whose time has come, as many as may be under way; they count as under way from now on."""
         now = self._clocks.now()
         self._look_for_ejections(now)
-        found = []
+        found: list[_Subject] = []
         while self._queue and self._queue[0][0] <= now and self._probing < MAX_PROBES and len(found) < MAX_PER_TURN:
             due_s, _, subject = heappop(self._queue)
             if subject.due_s == due_s and not subject.probing:
