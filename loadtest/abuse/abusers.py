@@ -100,10 +100,15 @@ def _until(sock: socket.socket, mark: bytes) -> None:
 
 
 @functools.cache
+def _context() -> ssl.SSLContext:
+    return unverified_context()
+
+
+@functools.cache
 def hello() -> bytes:
     """A whole ClientHello."""
     outgoing = ssl.MemoryBIO()
-    client = unverified_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    client = _context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
     with contextlib.suppress(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
@@ -148,6 +153,7 @@ class Kind(NamedTuple):
     begin: Act
     go_on: Act = _nothing
     small: bool = False
+    tls: bool = False
 
 
 KINDS = {
@@ -163,6 +169,10 @@ KINDS = {
     "half a ClientHello": Kind(_hello_half),
     "half a ClientHello that drips": Kind(_hello_half, _byte),
     "a ClientHello and no more": Kind(_hello_whole),
+    "TLS and no request": Kind(_nothing, tls=True),
+    "TLS and a head that drips lines": Kind(_head_begun, _another_line, tls=True),
+    "TLS and a body that drips": Kind(_body_begun, _byte, tls=True),
+    "TLS, much asked, nothing read": Kind(_much_asked, small=True, tls=True),
     "no request": Kind(_nothing),
     "a request and no other": Kind(_answer_taken),
     "silent WebSockets": Kind(_silent_tunnel),
@@ -194,6 +204,8 @@ class Abusers:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
                 sock.settimeout(ANSWER_S)
                 sock.connect((host, port))
+                if KINDS[kind].tls:
+                    sock = _context().wrap_socket(sock, server_hostname="localhost")
                 KINDS[kind].begin(sock)
                 began[sock.getsockname()[1]] = time.monotonic()
                 sock.setblocking(False)

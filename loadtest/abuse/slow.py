@@ -33,6 +33,15 @@ SCENARIOS = {
         "https",
         ("no ClientHello", "half a ClientHello", "half a ClientHello that drips", "a ClientHello and no more"),
     ),
+    "over TLS": (
+        "https",
+        (
+            "TLS and no request",
+            "TLS and a head that drips lines",
+            "TLS and a body that drips",
+            "TLS, much asked, nothing read",
+        ),
+    ),
     "idle": ("http", ("no request", "a request and no other")),
     "websockets": (
         "http",
