@@ -14,7 +14,7 @@ COMPILE_LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip comp
 	--generate-hashes --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kube scan-tls check format audit bench bench-quick bench-control bench-security compiled lock clean
+.PHONY: help run test test-kube scan-tls check format audit bench bench-quick bench-control bench-abuse bench-security compiled lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench-quick: .venv-bench/.installed  ## half a minute: nginx beside ingressd, th
 
 bench-control: .venv-bench/.installed  ## speed of change among 10,000 Ingresses: five minutes
 	.venv-bench/bin/python -m loadtest.control --ingressd .venv-bench/bin/ingressd
+
+bench-abuse: .venv-bench/.installed  ## slow clients, no descriptors, killed workers, new certificates: five minutes
+	.venv-bench/bin/python -m loadtest.abuse --ingressd .venv-bench/bin/ingressd
 
 bench-security: $(VENV)/.installed  ## hostile bytes beside nginx and HAProxy, side by side: three minutes
 	PYTHONPATH=tests $(VENV)/bin/python -m cases.compare
