@@ -303,6 +303,7 @@ async def _run(
         clock=time.monotonic,
         wall=time.time,  # noqa: TID251 - the entry point, which hands clocks out
         tickets=tickets,
+        cpu=time.thread_time,
     )
     gc.collect()
     gc.freeze()

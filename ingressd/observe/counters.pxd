@@ -31,6 +31,7 @@ cdef class WorkerCounters:
     cdef public long long retries
     cdef public long long retries_refused
     cdef public long long ejections
+    cdef public long long shed
     cdef public long long log_lines
     cdef public long long log_lines_dropped
     cdef public double loop_lag_s

@@ -139,6 +139,7 @@ ATTRIBUTES: Final = (
     "retries",
     "retries_refused",
     "ejections",
+    "shed",
     "log_lines",
     "log_lines_dropped",
     "loop_lag_s",
@@ -189,6 +190,7 @@ class WorkerCounters:
         self.retries = 0
         self.retries_refused = 0
         self.ejections = 0
+        self.shed = 0
         self.log_lines = 0
         self.log_lines_dropped = 0
         self.loop_lag_s = 0.0

@@ -116,6 +116,7 @@ class _Name(NamedTuple):
 
 # One label set each.
 _PROCESS_COUNTERS: Final = (
+    _Name("ingressd_requests_shed", "shed", "Requests answered 503, and new connections refused, for overload."),
     _Name("ingressd_requests", "requests", "Requests whose head was read."),
     _Name("ingressd_bad_requests", "bad_requests", "Requests refused before a route was known."),
     _Name("ingressd_connections_rejected", "rejected", "Client connections closed at once: too many."),

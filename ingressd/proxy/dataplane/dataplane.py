@@ -24,6 +24,7 @@ from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.client import FRESH_S
 from ingressd.proxy.listener.acceptor import Acceptor
 from ingressd.proxy.routing.table import UNBUILT, HostRoutes, RouteTable
+from ingressd.proxy.runtime.overload import Overload
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.runtime.wheel import TICK_S
 from ingressd.proxy.runtime.worker import Worker
@@ -65,8 +66,11 @@ class Dataplane:
         clock: Callable[[], float],
         wall: Callable[[], float],
         tickets: TicketSecret | None = None,
+        cpu: Callable[[], float] | None = None,
     ) -> None:
-        """`clock` is monotonic seconds, `wall` seconds since 1970; `tickets` is what all workers share."""
+        """`clock` is monotonic seconds, `wall` seconds since 1970; `tickets` is what all workers share; `cpu` gives
+        the seconds of CPU that this thread has used.
+        """
         self._log = log
         self._wall = wall
         self._shared = shared
@@ -104,6 +108,8 @@ class Dataplane:
             log=log,
         )
         self._next_second = 0.0
+        self._overload = Overload(worker_state, cpu or clock, self._shorten)
+        worker_state.outbox.crowded = self._overload.begin
         self._watch = LoopWatch(clock, loop.call_later, late=self._note_lag)
         self._tick: asyncio.TimerHandle | None = loop.call_later(TICK_S, self._on_tick)
         self._on_second(clock())
@@ -342,6 +348,11 @@ class Dataplane:
         counters.loop_lag_s = lag_s
         counters.loop_lag_max_s = max(counters.loop_lag_max_s, lag_s)
         counters.loop_stalls, counters.loop_lag_worst_s = self._watch.stalls
+        self._overload.look(lag_s, sum([acceptor.backlog() for acceptor in self._acceptors.values()]))
+
+    def _shorten(self, short: bool) -> None:
+        for acceptor in self._acceptors.values():
+            acceptor.shorten(short)
 
     def _on_tick(self) -> None:
         worker = self._worker

@@ -147,6 +147,7 @@ class Attempts(ResponseHandler):
                 self._send(connection, now)
                 return
         self.worker.counters.pool_opened += 1
+        self.worker.outbox.note_opening()
         self.client.set_deadline(now + route.connect_timeout_s)
         self._connect = self.worker.loop.create_task(self._open(endpoint, server_name, now), name="upstream connect")
 

@@ -16,6 +16,7 @@ from ingressd.protocol.h1 import HeadError, RequestHead, find_head_end, parse_re
 from ingressd.proxy.drain.linger import has_unread, was_reset
 from ingressd.proxy.http.answers import PAGES, status_line
 from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
+from ingressd.proxy.http.errors import OVERLOADED
 from ingressd.proxy.http.exchange import Exchange
 from ingressd.proxy.runtime.runtime import MIN_BODY_RATE_BYTES_PER_S
 from ingressd.proxy.runtime.worker import Worker
@@ -32,6 +33,8 @@ TUNNEL: Final = 3
 LINGER: Final = 4
 """The last answer is out, we have said that we write no more, and read what the client still sends."""
 CLOSED: Final = 5
+QUEUED: Final = 6
+"""A whole request has come, and waits for its turn: we are overloaded."""
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 LINGER_S: Final = 2.0
@@ -110,7 +113,7 @@ class ClientConnection(Downstream):
         self._unsent_bytes = 0
 
     def __repr__(self) -> str:
-        phase = ("head", "body", "wait", "tunnel", "linger", "closed")[self.phase]
+        phase = ("head", "body", "wait", "tunnel", "linger", "closed", "queued")[self.phase]
         return f"<ClientConnection {self.peer_ip}:{self.peer_port} {phase}, {self._served} served>"
 
     # ------------------------------------------------------------------------------------------------ asyncio
@@ -143,7 +146,7 @@ class ClientConnection(Downstream):
                 self._receive_head(data)
         elif phase == BODY:
             self._receive_body(data, 0)
-        elif phase == WAIT:
+        elif phase in (WAIT, QUEUED):
             self._hold(data)
         elif phase == TUNNEL and self._exchange is not None:
             self._exchange.on_client_tunnel(data)
@@ -219,6 +222,8 @@ class ClientConnection(Downstream):
     def _receive_head(self, data: bytes | bytearray) -> None:
         worker = self.worker
         runtime = worker.current
+        if worker.shedding is not None and worker.shedding.holds_back(self, data):
+            return
         try:
             end = data.find(END_OF_HEAD) + 4
             if end < 5:  # Not there, or nothing before it: whoever knows the grammar decides.
@@ -265,6 +270,41 @@ class ClientConnection(Downstream):
         if consumed < len(data):
             self._hold(data[consumed:])
         exchange.begin(payload, ended)
+
+    @property
+    def queued(self) -> bool:
+        """Whether its request waits for `go_on` or `turn_away`."""
+        return self.phase == QUEUED
+
+    def queue(self, data: bytes | bytearray) -> None:
+        """Keep a whole request (and what came behind it) for later: we are overloaded."""
+        self._scanned = 0
+        self._pending = data if isinstance(data, bytearray) else bytearray(data)
+        self.phase = QUEUED
+
+    def go_on(self) -> None:
+        """Serve the request that waits."""
+        self.phase = HEAD
+        self._pump()
+
+    def turn_away(self) -> None:
+        """Answer the request that waits with a 503. What follows it is read on, unless that is its body."""
+        pending, self._pending = self._pending or bytearray(), None
+        end = pending.find(END_OF_HEAD) + 4
+        try:
+            head = parse_request_head(bytes(pending[:end]), self.worker.current.limits)
+        except HeadError as error:
+            self._refuse_head(error)
+            return
+        whole = not head.chunked and not head.content_length
+        self.phase = WAIT if whole else BODY
+        if end < len(pending):
+            self._pending = pending[end:]
+        exchange = self._exchange = Exchange(self, self.worker.current, head, self.worker.clock())
+        exchange.bytes_received = end
+        self._served += 1
+        self.bytes_sent = 0
+        exchange.refuse(503, OVERLOADED, close=not whole)
 
     def _unfinished_head(self, data: bytes | bytearray) -> None:
         if self._pending is None:
@@ -500,6 +540,8 @@ class ClientConnection(Downstream):
         elif phase == TUNNEL:
             if self._exchange is not None:
                 self._exchange.on_tunnel_idle(now)
+        elif phase == QUEUED:
+            self.turn_away()
         else:
             self._last_bytes_deadline(now)
 

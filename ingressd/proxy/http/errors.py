@@ -21,5 +21,8 @@ STATUS: Final[dict[Failure, int]] = {
 }
 """Answer of a failure that was not retried, or whose retries failed too."""
 
+OVERLOADED: Final = "overloaded"
+"""Why a request that waited was refused (`proxy/runtime/overload.py`)."""
+
 CLIENT_GONE: Final = 499
 """nginx's NGX_HTTP_CLIENT_CLOSED_REQUEST: logged, never sent."""

@@ -16,7 +16,7 @@ from ingressd.proxy.http.answers import status_line
 from ingressd.proxy.http.attempts import Attempts
 from ingressd.proxy.http.client_certificates import judge
 from ingressd.proxy.http.downstream import BODILESS, END, UNKNOWN_LENGTH, Downstream
-from ingressd.proxy.http.errors import CLIENT_GONE
+from ingressd.proxy.http.errors import CLIENT_GONE, OVERLOADED
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES
 from ingressd.proxy.routing.normalise import normalise_path
 from ingressd.proxy.runtime.forwarded import Forwarded
@@ -40,6 +40,9 @@ RETRY_STATUSES: Final = {
     504: "http_504",
 }
 
+
+RETRY_LATER: Final = frozenset({Failure.NO_ENDPOINT.value, OVERLOADED})
+"""Why we answer 503 although the same request may well be served in a moment."""
 
 OK_LINE: Final = b"HTTP/1.1 200 OK\r\n"
 
@@ -262,7 +265,7 @@ class Exchange(Attempts):
         self.error = reason
         self.status = status
         self.answering = True
-        lines = b"Retry-After: 1\r\n" if status == 503 and reason == Failure.NO_ENDPOINT.value else b""
+        lines = b"Retry-After: 1\r\n" if status == 503 and reason in RETRY_LATER else b""
         self.client.refuse(status, lines + self._own_lines(), body=None, close=close, head=self.head)
 
     def _answer(self, answer: Answer, *, close: bool = False) -> None:

@@ -12,15 +12,18 @@ import logging
 import os
 import resource
 import socket
+import sys
 from functools import partial
 from typing import Any, Final
 
 from ingressd.model.units import Listener
 from ingressd.observe.shared_table import ACCEPTED
 from ingressd.protocol.proxy_protocol import Address
+from ingressd.proxy.http.answers import PAGES, status_line
 from ingressd.proxy.http.client import ClientConnection
 from ingressd.proxy.listener.preface import ProxyPreface
-from ingressd.proxy.runtime.worker import Worker
+from ingressd.proxy.runtime.overload import PATIENCE_S, Overload
+from ingressd.proxy.runtime.worker import READ_BUFFER_BYTES, Worker
 from ingressd.proxy.tls.server import TlsServer
 from ingressd.proxy.tls.store import TlsStore
 from ingressd.proxy.tls.transport import TlsShare
@@ -30,11 +33,25 @@ RETRY_S: Final = 0.1
 
 BURST: Final = 16
 
+BACKLOG: Final = 4096
+SHORT_BACKLOG: Final = 128
+
+LET_IN: Final = 1
+"""How many connections are let in with each turn of the loop, when there are more requests than we can serve."""
+
 RESERVE: Final = 4
 """One in so many file descriptors is not for clients: whoever is let in needs endpoints to be asked for him."""
 
 COMPLAIN_S: Final = 10.0
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_PEEKED: Final = 512
+_ACCEPT_QUEUE: Final = slice(24, 28)
+"""`tcpi_unacked` in TCP_INFO of a listening socket: the connections in its queue (tcp_get_info in the kernel)."""
+_LAST_DATA_RECEIVED: Final = slice(52, 56)
+"""`tcpi_last_data_recv`, milliseconds."""
+_CLOSE_WAIT: Final = 8
+"""`tcp_state` in the first byte of TCP_INFO: the client has ended (include/net/tcp_states.h)."""
 
 log = logging.getLogger("ingressd.listener")
 
@@ -82,6 +99,7 @@ class Acceptor:
     def start(self) -> None:
         """Begin to accept."""
         self._sock.setblocking(False)
+        self.shorten(False)
         self.worker.loop.add_reader(self._sock.fileno(), self._accept)
 
     def stop(self) -> None:
@@ -103,6 +121,9 @@ class Acceptor:
 
     def _accept(self) -> None:
         worker = self.worker
+        if worker.shedding is not None:
+            self._accept_sparingly(worker.shedding)
+            return
         for _ in range(self._burst):
             if worker.counters.connections >= worker.current.process.max_connections:
                 self._rest()
@@ -110,21 +131,67 @@ class Acceptor:
             if not self._accept_one():
                 return
 
+    def backlog(self) -> int:
+        """How many connections wait to be accepted by any worker; 0 while we leave them on purpose."""
+        if self._resume is not None:
+            return 0
+        state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACCEPT_QUEUE.stop)
+        return int.from_bytes(state[_ACCEPT_QUEUE], sys.byteorder)
+
+    def shorten(self, short: bool) -> None:
+        """Let few wait to be accepted, so that nobody waits long: the kernel refuses the others, and they try again.
+
+        The queue is that of all workers; who starts to accept, or has got over it, makes it long again.
+        """
+        self._sock.listen(SHORT_BACKLOG if short else BACKLOG)
+
+    def _accept_sparingly(self, overload: Overload) -> None:
+        """A few new connections a turn; those behind them that have waited are refused while there is time for that.
+
+        Who has left already costs no more than to find that out. Load balancers' probes are let in.
+        """
+        plain = self.listener.protocol == "HTTP" and not self.listener.proxy_protocol
+        full = self.worker.counters.connections >= self.worker.current.process.max_connections
+        room = 0 if full else LET_IN
+        for _ in range(BURST):
+            if room <= 0 and (full or not plain or not overload.may_refuse()):
+                return
+            began_s = overload.cpu()
+            sock = self._take()
+            if sock is None:
+                return
+            first = _first_bytes(sock) if plain else b""
+            if first is None:
+                sock.close()
+            elif room <= 0 and first and not overload.is_probe(first) and _has_waited(sock):
+                _turn_away(sock, self.worker.date_line)
+                overload.refused(began_s)
+            else:
+                room -= 1
+                self._let_in(sock)
+
     def _accept_one(self) -> bool:
-        worker = self.worker
-        counters = worker.counters
+        sock = self._take()
+        return sock is not None and self._let_in(sock)
+
+    def _take(self) -> socket.socket | None:
+        counters = self.worker.counters
         try:
             sock, _ = self._sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return False
+            return None
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
                 counters.rejected += 1
                 self._crowded(error.strerror or str(error))
-            return False
+            return None
         counters.accepted += 1
-        worker.column[ACCEPTED] += 1
+        self.worker.column[ACCEPTED] += 1
         sock.setblocking(False)
+        return sock
+
+    def _let_in(self, sock: socket.socket) -> bool:
+        worker = self.worker
         protocol = self._protocol()
         task = worker.loop.create_task(self._connect(protocol, sock), name="accept")
         self._tasks.add(task)
@@ -195,3 +262,37 @@ class Acceptor:
             return False
         os.close(lowest)
         return lowest < self._most_files
+
+
+def _first_bytes(sock: socket.socket) -> bytes | None:
+    """What a client has sent, left where it is; None for one that has left."""
+    try:
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSE_WAIT:
+            return None
+        return sock.recv(_PEEKED, socket.MSG_PEEK) or None
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return None
+
+
+def _has_waited(sock: socket.socket) -> bool:
+    state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
+    return int.from_bytes(state[_LAST_DATA_RECEIVED], sys.byteorder) >= PATIENCE_S * 1000
+
+
+def _turn_away(sock: socket.socket, date_line: bytes) -> None:
+    """Answer a 503 to whatever was asked. What has come is read, lest closing over it resets the answer away."""
+    page = PAGES[503]
+    try:
+        try:
+            sock.recv(READ_BUFFER_BYTES)
+        except BlockingIOError:
+            pass
+        sock.send(
+            status_line(503) + date_line + b"Retry-After: 1\r\nContent-Type: text/html\r\nContent-Length: %d\r\n"
+            b"Connection: close\r\n\r\n%b" % (len(page), page)
+        )
+    except OSError:
+        pass  # It has left.
+    sock.close()

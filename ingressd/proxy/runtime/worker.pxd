@@ -18,5 +18,6 @@ cdef class Worker:
     cdef public object loop
     cdef public Outbox outbox
     cdef public object random
+    cdef public object shedding
     cdef public double wall_offset_s
     cdef public TimerWheel wheel

@@ -35,6 +35,7 @@ class Worker:
         "loop",
         "outbox",
         "random",
+        "shedding",
         "wall_offset_s",
         "wheel",
     )
@@ -67,6 +68,8 @@ class Worker:
         self.log_lines_lost = 0
         """Access log lines that writers closed by now have dropped."""
         self.draining = False
+        self.shedding: Any = None
+        """The `Overload` that requests have to pass; None in ordinary times."""
         self.wall_offset_s = 0.0
         """Seconds since 1970 minus `clock()`, renewed every second by the data plane."""
         self.date_line = b""

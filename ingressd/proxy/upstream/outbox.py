@@ -8,9 +8,13 @@ every time. Nothing waits longer than the turn, or than `BATCH` writes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 BATCH: Final = 64
+
+MANY: Final = 1024
+OPENING: Final = 4
 
 BULK_BYTES: Final = 32768
 """Whoever has read so much at once flushes: libuv goes on reading one connection up to 32 times in a turn, and only a
@@ -20,12 +24,15 @@ write shows that the other side is full."""
 class Outbox:
     """What a worker is about to write. Who ends a connection flushes first, so order on a connection is kept."""
 
-    __slots__ = ("_loop", "_pending", "_scheduled")
+    __slots__ = ("_loop", "_pending", "_scheduled", "_written", "crowded")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._pending: list[Any] = []
         self._scheduled = False
+        self._written = 0
+        self.crowded: Callable[[], None] = _ignore
+        """Called when there is more to do in one turn than is good for those who wait for its end."""
 
     def write(self, transport: Any, data: bytes) -> None:
         """Write `data` at the end of this turn."""
@@ -36,7 +43,21 @@ class Outbox:
             self._scheduled = True
             self._loop.call_soon(self._flush_at_end)
         if len(pending) >= 2 * BATCH:
+            self._count(BATCH)
             self.flush()
+
+    def note_opening(self) -> None:
+        """A connection is opened, which is as much work as `OPENING` writes."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_at_end)
+        self._count(OPENING)
+
+    def _count(self, writes: int) -> None:
+        before = self._written
+        self._written = before + writes
+        if before < MANY <= self._written:
+            self.crowded()
 
     def flush(self) -> None:
         """Write everything now."""
@@ -51,4 +72,9 @@ class Outbox:
 
     def _flush_at_end(self) -> None:
         self._scheduled = False
+        self._written = 0
         self.flush()
+
+
+def _ignore() -> None:
+    """Nobody wants to hear it."""

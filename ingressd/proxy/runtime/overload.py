@@ -1,0 +1,202 @@
+"""More requests than a worker can serve: which are served, which are told to come back, which are left in the kernel.
+
+Off, and `Worker.shedding` None, until the loop was late by `TARGET_S`, many connections wait to be accepted, or one
+turn has very much to write. From there on each turn of the loop serves `PER_TURN` requests. Those beyond wait here
+(their connections, with the bytes as they came), and what a turn has room for is taken from them, the latest first: the
+others have waited longer, and may well be answered to somebody who has given up. So a turn stays short, whatever comes.
+When all are served in their turn, as after a pause or a burst, that is all.
+
+Who has waited for `PATIENCE_S` and `PATIENCE_TURNS` is refused, the eldest first, for a small share of the worker's CPU
+time: refusing costs nearly what serving does (the bytes are read, parsed, answered and logged), so answering everybody
+would leave nothing for those who are served. Who is neither served nor refused waits. New connections: see `Acceptor`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from ingressd.proxy.runtime.worker import Worker
+
+TARGET_S: Final = 0.1
+"""How late the loop may be: more than a pause of the garbage collector, or a period of a CPU quota."""
+BACKLOG: Final = 256
+"""The same, for connections that wait to be accepted."""
+REST_S: Final = 0.5
+"""After so long without anything of it, it is over."""
+PER_TURN: Final = 64
+"""Few enough for a turn of some milliseconds, many enough to share its fixed costs."""
+PATIENCE_S: Final = 0.25
+PATIENCE_TURNS: Final = 4
+"""A request is refused when it has waited for both: through a pause nobody is served in its stead."""
+SHARE: Final = 0.025
+"""Of the CPU time that goes into refusing; what has been spent on reading is not in it."""
+MOST_OWED_S: Final = 0.005
+"""What may be spent at once after a time without refusals."""
+COMPLAIN_S: Final = 10.0
+
+END_OF_HEAD: Final = b"\r\n\r\n"
+
+log = logging.getLogger("ingressd.overload")
+
+
+class Waiting(Protocol):
+    """A connection whose request waits."""
+
+    queued: bool
+
+    def queue(self, data: bytes | bytearray) -> None:
+        """Keep a request for later."""
+
+    def go_on(self) -> None:
+        """Serve it now."""
+
+    def turn_away(self) -> None:
+        """Answer it 503."""
+
+
+class Overload:
+    """One worker's."""
+
+    __slots__ = (
+        "_complained_s",
+        "_cpu_s",
+        "_last_s",
+        "_owed_s",
+        "_passing",
+        "_probes",
+        "_served",
+        "_shorten",
+        "_shut",
+        "_turn_number",
+        "_turning",
+        "_waiting",
+        "_worker",
+        "cpu",
+    )
+
+    def __init__(self, worker: Worker, cpu: Callable[[], float], shorten: Callable[[bool], None]) -> None:
+        """`cpu` gives the seconds of CPU that this thread has used; `shorten` makes the queue of those who
+        wait to be accepted short (True) or long.
+        """
+        self._shorten = shorten
+        self._served = 0
+        self._shut = False
+        self._worker = worker
+        self.cpu = cpu
+        self._cpu_s = 0.0
+        self._last_s = 0.0
+        self._owed_s = 0.0
+        self._passing: Any = None
+        self._turning = False
+        self._turn_number = 0
+        self._waiting: deque[tuple[Waiting, float, int]] = deque()
+        self._probes: tuple[bytes, bytes] = (b"", b"")
+        self._complained_s = -COMPLAIN_S
+
+    # ------------------------------------------------------------------------------------------------ on and off
+    def look(self, lag_s: float, backlog: int) -> None:
+        """Hear how late the loop was, and how many connections wait to be accepted, every `LOOK_S`."""
+        if lag_s >= TARGET_S or backlog >= BACKLOG:
+            self.begin()
+        elif self._worker.shedding is not None and self._worker.clock() - self._last_s >= REST_S:
+            self._worker.shedding = None
+            self._close_door(False)
+
+    def _close_door(self, shut: bool) -> None:
+        if self._shut != shut:
+            self._shut = shut
+            self._shorten(shut)
+
+    def begin(self) -> None:
+        """There is more than can be done at once. For the outbox, too, which sees it before a turn is over."""
+        worker = self._worker
+        self._last_s = worker.clock()
+        if worker.shedding is None:
+            worker.shedding = self
+            health = worker.current.health_path
+            self._probes = (b"GET %b " % health, b"HEAD %b " % health)
+            self._cpu_s = self.cpu()
+            self._owed_s = 0.0
+
+    # ------------------------------------------------------------------------------------------------ requests
+    def holds_back(self, client: Any, data: bytes | bytearray) -> bool:
+        """Whether a request of `client` has to wait; then it is kept. Load balancers' probes never do."""
+        if client is self._passing:
+            self._passing = None  # Not the request behind this one.
+            return False
+        if not self._turning:
+            self._turning = True
+            self._worker.loop.call_soon(self._turn)
+        if self._served < PER_TURN:
+            self._served += 1
+            return False
+        if END_OF_HEAD not in data or self.is_probe(data):
+            return False
+        client.queue(data)
+        self._waiting.append((client, self._worker.clock(), self._turn_number))
+        return True
+
+    def is_probe(self, data: bytes | bytearray) -> bool:
+        """Whether this begins the request of a load balancer that looks whether we live."""
+        return data.startswith(self._probes)
+
+    def may_refuse(self) -> bool:
+        """Whether there is time left to refuse somebody."""
+        now_s = self.cpu()
+        self._owed_s = min(MOST_OWED_S, self._owed_s + SHARE * (now_s - self._cpu_s))
+        self._cpu_s = now_s
+        return self._owed_s > 0.0
+
+    def charge(self, began_s: float) -> None:
+        """What was done since `began_s` (of `cpu`) served nobody: he has waited too long, or left."""
+        self._close_door(True)
+        self._owed_s -= self.cpu() - began_s
+
+    def refused(self, began_s: float) -> None:
+        """Somebody was, and that began at `began_s` of `cpu`."""
+        self.charge(began_s)
+        worker = self._worker
+        worker.counters.shed += 1
+        now = worker.clock()
+        if now - self._complained_s >= COMPLAIN_S:
+            self._complained_s = now
+            log.warning("overloaded: who has waited too long is answered 503, %d until now", worker.counters.shed)
+
+    def _turn(self) -> None:
+        """Once in each turn of the loop with requests in it."""
+        waiting = self._waiting
+        self._turn_number += 1
+        served = self._served
+        while waiting and served < PER_TURN:
+            client, _, _ = waiting.pop()
+            if client.queued:
+                served += 1
+                self._passing = client
+                client.go_on()
+        self._passing = None
+        self._served = 0
+        self._refuse_eldest()
+        self._turning = bool(waiting)
+        if waiting:
+            self._last_s = self._worker.clock()
+            self._worker.loop.call_soon(self._turn)
+
+    def _refuse_eldest(self) -> None:
+        waiting = self._waiting
+        until_s = self._worker.clock() - PATIENCE_S
+        until_turn = self._turn_number - PATIENCE_TURNS
+        while waiting:
+            client, since_s, turn = waiting[0]
+            if not client.queued:
+                waiting.popleft()
+            elif since_s <= until_s and turn <= until_turn and self.may_refuse():
+                waiting.popleft()
+                began_s = self.cpu()
+                client.turn_away()
+                self.refused(began_s)
+            else:
+                return

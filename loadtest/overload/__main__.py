@@ -1,0 +1,211 @@
+"""`python -m loadtest.overload`: goodput at ten times the peak, who is told to come back, and how soon all is well.
+
+ingressd gets a share of a CPU by a control group; the load comes from CPU 1. Takes 50 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from loadtest import certificate
+from loadtest.backend import start_backend
+from loadtest.launch import LOAD_CPU, PROXY_CPU, MissingError, Place, Running, find, free_ports
+from loadtest.overload.cgroup import ControlGroup
+from loadtest.overload.generator import BUCKET_S, quantile
+from loadtest.peers import ingressd
+
+CLOSED_LOOP = 64
+PROBE_S = 0.1
+REST_S = 4.0
+"""So long it may take to accept everybody who is connected before the load begins."""
+
+
+def generate(port: int, phases: list[tuple[str, float, float]], **asked: Any) -> list[dict[str, Any]]:
+    """Run the generator on its CPU."""
+    order = {"port": port, "phases": phases, "fresh": 0.0, "timeout_s": 1.0, "rest_s": 0.5, **asked}
+    argv = [sys.executable, "-m", "loadtest.overload.generator", json.dumps(order)]
+    done = subprocess.run(
+        argv,
+        check=True,
+        capture_output=True,
+        timeout=90,
+        cwd=Path(__file__).parents[2],
+        preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}),
+    )
+    result: list[dict[str, Any]] = json.loads(done.stdout)
+    return result
+
+
+class Prober(threading.Thread):
+    """Asks `/healthz` of one port every `PROBE_S`, over a new connection each; latencies by when they began."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._end = threading.Event()
+        self.took: list[tuple[float, float]] = []
+        self.failed: list[float] = []
+
+    def run(self) -> None:
+        while not self._end.wait(PROBE_S):
+            began = time.monotonic()
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=5) as sock:
+                    sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+                    good = sock.recv(4096).startswith(b"HTTP/1.1 200")
+            except OSError:
+                good = False
+            if good:
+                self.took.append((began, time.monotonic() - began))
+            else:
+                self.failed.append(began)
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join(10)
+
+    def between(self, begin: float, end: float) -> list[float]:
+        return [took for began, took in self.took if begin <= began < end]
+
+
+def seconds_to_baseline(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """From the end of the load until the p99 of every later tenth is at most twice that of all tenths before it."""
+    usual = max(10.0, 2 * max((p99 for _, p99 in before["buckets"].values()), default=0.0))
+    expected = before["rate"] * BUCKET_S * 0.8
+    well = 0.0
+    for number in range(int(after["seconds"] / BUCKET_S)):
+        count, p99 = after["buckets"].get(str(number), (0, 0.0))
+        if count < expected or p99 > usual:
+            well = (number + 1) * BUCKET_S
+    return well
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    http, https, admin, backend = free_ports(4)
+    (folder / "ingressd").mkdir()
+    cert = certificate.write_certificate(folder)
+    place = Place(folder / "ingressd", http, https, admin, backend, *cert)
+    (folder / "backend").mkdir()
+    with (
+        start_backend(folder / "backend", backend, sizes=(101,)),
+        ControlGroup("cpu", arguments.cpus) as group,
+        Running(
+            "ingressd",
+            group.command(ingressd.command(place, build=arguments.ingressd)),
+            folder=place.folder,
+            cpu=PROXY_CPU,
+        ) as running,
+    ):
+        running.wait_ready(http, timeout_s=40)
+        [closed] = generate(http, [("peak", 0, 5)], connections=CLOSED_LOOP, preconnected=CLOSED_LOOP)
+        peak = closed["ok"] / closed["seconds"]
+        time.sleep(1)
+        probers = [Prober(admin), Prober(http)]
+        for prober in probers:
+            prober.start()
+        usual = peak * arguments.usual
+        began = time.monotonic()
+        phases = [("before", usual, 6), ("overload", peak * arguments.times, arguments.seconds), ("after", usual, 8)]
+        many = {"connections": arguments.connections, "preconnected": arguments.connections // 2}
+        found = generate(http, phases, **many, fresh=arguments.fresh, timeout_s=arguments.timeout, rest_s=REST_S)
+        for prober in probers:
+            prober.stop()
+        spent = time.monotonic() - began
+        (folder / "metrics.txt").write_bytes(_get(admin, "/metrics"))
+    before, overload, after = found
+    over = (began + REST_S + 6.5, began + REST_S + 6.5 + arguments.seconds)
+    return {
+        "peak": peak,
+        "phases": found,
+        "goodput": overload["ok"] / overload["seconds"],
+        "admin": probers[0].between(*over),
+        "health": probers[1].between(*over),
+        "failed": [len([at for at in prober.failed if over[0] <= at < over[1]]) for prober in probers],
+        "baseline_s": seconds_to_baseline(before, after),
+        "spent_s": spent,
+    }
+
+
+def _get(port: int, path: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        pieces = []
+        while piece := sock.recv(65536):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _line(phase: dict[str, Any]) -> str:
+    seconds, offered = phase["seconds"], max(1, phase["offered"])
+    answered = phase["ok"] + phase["shed"] + phase["other"]
+    return "; ".join(
+        (
+            f"{phase['name']:9}offered {offered / seconds:.0f}/s, answered {100 * answered / offered:.0f} %",
+            f"200 {phase['ok'] / seconds:.0f}/s, p50 {phase['p50_ms']} p99 {phase['p99_ms']} ms",
+            f"503 {phase['shed'] / seconds:.0f}/s, p50 {phase['shed_p50_ms']} p99 {phase['shed_p99_ms']} ms, "
+            f"{phase['shed_without_retry_after']} without Retry-After",
+            f"other {phase['other']}, reset {phase['reset']}, gave up {phase['timed_out']}",
+            f"no connection left for {phase['unsent']}, generator late {phase['late_ms']} ms",
+        )
+    )
+
+
+def report(found: dict[str, Any]) -> str:
+    """The figures, one a line."""
+    overload = found["phases"][1]
+    refused = overload["shed"] + overload["reset"] + overload["other"]
+    told = overload["shed"] - overload["shed_without_retry_after"]
+    lines = [f"peak, closed loop of {CLOSED_LOOP}: {found['peak']:.0f}/s", *map(_line, found["phases"])]
+    for name, where, failed in zip(("admin", "health"), ("admin", "proxy"), found["failed"], strict=True):
+        took = [1000 * seconds for seconds in found[name]]
+        lines.append(
+            f"/healthz of the {where} port, new connections, meanwhile: {len(took)} answered, {failed} not; "
+            f"p50 {quantile(took, 0.5):.0f} p99 {quantile(took, 0.99):.0f} max {max(took, default=0):.0f} ms"
+        )
+    times = overload["rate"] / found["peak"]
+    lines.append(f"goodput at {times:.0f} times the peak: {100 * found['goodput'] / found['peak']:.0f} % of it")
+    lines.append(f"of those who were refused, told when to come back: {100 * told / max(1, refused):.0f} %")
+    lines.append(f"back at the baseline after {found['baseline_s']:.1f} s")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m loadtest.overload", description=__doc__)
+    options.add_argument("--ingressd", default=find("ingressd"), metavar="COMMAND")
+    options.add_argument("--cpus", type=float, default=0.1)
+    options.add_argument("--times", type=float, default=10.0)
+    options.add_argument("--usual", type=float, default=0.3, help="the baseline, as a share of the peak")
+    options.add_argument("--seconds", type=float, default=12.0)
+    options.add_argument("--connections", type=int, default=2000, help="that clients have open at most")
+    options.add_argument(
+        "--fresh", type=float, default=0.05, help="share of requests that come over a connection of their own"
+    )
+    options.add_argument("--timeout", type=float, default=1.0, help="after which a client goes away")
+    options.add_argument("--keep", type=Path, default=None)
+    arguments = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="loadtest-") as name:
+        folder = arguments.keep or Path(name)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        try:
+            found = measure(arguments, folder)
+        except MissingError as exc:
+            print(f"cannot measure: {exc}", file=sys.stderr)
+            return 1
+    print(f"load average {' '.join(f'{load:.1f}' for load in os.getloadavg())}; {arguments.cpus} CPUs")
+    print(report(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
