@@ -96,13 +96,15 @@ class Api:
         """One request: the decoded answer. Raises RefusedError, OSError."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "kube-stage"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        headers |= self._authorization()
         target = path + ("?" + urlencode(query) if query else "")
         status, answer = self._exchange(method, target, data, headers)
         if status >= 400:
             raise RefusedError(status, answer)
         return json.loads(answer) if answer[:1] in (b"{", b"[") else answer.decode()
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def _exchange(self, method: str, target: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = getattr(self._of_thread, "connection", None)
@@ -189,9 +191,17 @@ class Api:
         where = body["metadata"].get("namespace") or namespace or "default"
         return path_of(f"{version}/{known['name']}", where if known["namespaced"] else "")
 
+    def events_since(self, version: str, resource: str, namespace: str) -> list[Object]:
+        """What has happened to objects since a resourceVersion, as a watch from there tells."""
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "1"}
+        target = path_of(resource, namespace) + "?" + urlencode(query)
+        status, answer = self._exchange("GET", target, None, {"Accept": "application/json", **self._authorization()})
+        assert status == 200, answer
+        return [json.loads(line) for line in answer.splitlines()]
+
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait(self, condition: Callable[[], T], what: str, *, within_s: float = 20.0) -> T:
+    def wait(self, condition: Callable[[], T], what: str, *, within_s: float = 60.0) -> T:
         """Ask until the answer is true; that answer. Refusals and a server that is away count as not yet."""
         until, last = time.monotonic() + within_s, ""
         while True:
@@ -204,7 +214,7 @@ class Api:
                 raise LateError(f"{what}: not within {within_s:g} s{last}")
             time.sleep(0.05)
 
-    def wait_ready_pods(self, namespace: str, labels: str, count: int, *, within_s: float = 30.0) -> list[Object]:
+    def wait_ready_pods(self, namespace: str, labels: str, count: int, *, within_s: float = 60.0) -> list[Object]:
         """Wait until exactly `count` pods, none of them terminating, are Ready; those pods."""
 
         def ready() -> list[Object] | None:
@@ -215,7 +225,7 @@ class Api:
         assert found is not None
         return found
 
-    def wait_endpoints(self, namespace: str, service: str, count: int, *, within_s: float = 30.0) -> None:
+    def wait_endpoints(self, namespace: str, service: str, count: int, *, within_s: float = 60.0) -> None:
         """Wait until a Service has exactly `count` ready IPv4 endpoints."""
 
         def counted() -> bool:

@@ -149,7 +149,7 @@ class Installation:
         found = self.cluster.kubelet.running(NAMESPACE)
         return [runner for runner in found if isinstance(runner, ProcessRunner)]
 
-    def wait_everywhere(self, condition: Callable[[Address], bool], what: str, *, within_s: float = 10.0) -> None:
+    def wait_everywhere(self, condition: Callable[[Address], bool], what: str, *, within_s: float = 30.0) -> None:
         """Wait until a condition holds of the HTTP address of every replica."""
         addresses = [(runner.pair[0], HTTP_PORT) for runner in self.runners()]
         self.api.wait(lambda: all(condition(address) for address in addresses), what, within_s=within_s)

@@ -69,7 +69,7 @@ class MixedLoad:
         began_s = time.monotonic()
         try:
             client = client or Client(address)
-            client.give_up_in(10)
+            client.give_up_in(30)
             client.send(data)
             reply = client.reply(method)
             status, error = (reply.status, "") if reply.complete else (0, reply.detail or "incomplete")

@@ -34,7 +34,7 @@ def ingress_class(name: str, controller: str = CONTROLLER) -> Object:
 
 def wait_status(ingressd: Installation, host: str, status: int, what: str) -> None:
     """Wait until every replica answers so."""
-    ingressd.wait_everywhere(lambda at: ask(at, host=host).status == status, what, within_s=5)
+    ingressd.wait_everywhere(lambda at: ask(at, host=host).status == status, what)
 
 
 def test_an_ingress_that_changes_its_class_leaves_and_comes_back(

@@ -17,7 +17,7 @@ from kube.mixed_load import MixedLoad
 from kube.scenario import new_backend, new_ingress, new_namespace
 
 HOST = "outage.test"
-CAUGHT_UP_WITHIN_S = 5.0
+CAUGHT_UP_WITHIN_S = 30.0
 AWAY_S = 3.0
 
 
@@ -87,16 +87,18 @@ def test_what_was_deleted_meanwhile_is_gone(cluster: Cluster, api: Api, ingressd
     new_ingress(api, namespace, "doomed", host="doomed.test")
     ingressd.wait_everywhere(lambda at: ask(at, host="doomed.test").status == 200, "live")
     runners = list(ingressd.runners())
-    # The controllers do not see it happen: they are stopped, then go on with what they last saw.
-    for runner in runners:
-        os.kill(runner.controller(), signal.SIGSTOP)
-    api.delete(INGRESSES, "doomed", namespace)
-    cluster.control_plane.restart_api_server()
-    for runner in runners:
-        os.kill(runner.controller(), signal.SIGCONT)
-    ingressd.wait_everywhere(
-        lambda at: ask(at, host="doomed.test").status == 404, "gone", within_s=CAUGHT_UP_WITHIN_S + 5
-    )
+    # The controllers do not see it happen: they are stopped, then go on with what they last saw. Supervisors, who would
+    # replace them, are stopped as well.
+    stopped = [pid for runner in runners for pid in (runner.first_process(), runner.controller())]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        api.delete(INGRESSES, "doomed", namespace)
+        cluster.control_plane.restart_api_server()
+    finally:
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
+    ingressd.wait_everywhere(lambda at: ask(at, host="doomed.test").status == 404, "gone", within_s=CAUGHT_UP_WITHIN_S)
     assert [ask((runner.pair[0], HTTP_PORT), host=HOST).status for runner in runners] == [200, 200]
 
 
@@ -116,7 +118,7 @@ def test_a_container_that_restarts_during_the_outage_serves_what_it_knew(
     try:
         restarts = runner.restarts
         runner.crash()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while runner.restarts == restarts or ask(address, host="kept.test").status != 200:
             assert time.monotonic() < until, runner.output()[-5000:]
             time.sleep(0.1)

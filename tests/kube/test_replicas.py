@@ -58,15 +58,17 @@ def test_only_the_leader_writes(cluster: Cluster, api: Api, ingressd: Installati
 
 def test_a_leader_that_ends_hands_over_at_once(api: Api, ingressd: Installation, namespace: str) -> None:
     leader = api.wait(lambda: holder(api), "a leader")
+    version = api.get(LEASES, LEASE, NAMESPACE)["metadata"]["resourceVersion"]
     api.delete(PODS, leader, NAMESPACE)
-    began_s = time.monotonic()
-    api.wait(lambda: holder(api) not in ("", leader), "another leader", within_s=TTL_S + 10)
-    took_s = time.monotonic() - began_s
+    api.wait(lambda: holder(api) not in ("", leader), "another leader")
     new_ingress(api, namespace, "handed-over", host="handed-over.test")
     api.wait(lambda: has_address(api, namespace, "handed-over"), "a status")
     ingressd.wait_ready()
-    # preStop, shutdown-grace-period and the drain come first; a Lease that was not released would cost 6 s more.
-    assert took_s < TTL_S, took_s
+    # preStop, shutdown-grace-period and the drain come first, and then nobody waited for the end of the Lease.
+    holders = [
+        one["object"]["spec"].get("holderIdentity") or "" for one in api.events_since(version, LEASES, NAMESPACE)
+    ]
+    assert "" in holders, holders
 
 
 def test_a_leader_that_is_gone_without_a_word_is_followed_when_its_lease_is_over(
@@ -76,7 +78,7 @@ def test_a_leader_that_is_gone_without_a_word_is_followed_when_its_lease_is_over
     # Its container never comes back, as if the node had burnt down: no SIGTERM, no restart.
     cluster.do(ingressd.runner(leader).close())
     api.delete(PODS, leader, NAMESPACE, grace_s=0)
-    api.wait(lambda: holder(api) not in ("", leader), "another leader", within_s=TTL_S * 2)
+    api.wait(lambda: holder(api) not in ("", leader), "another leader", within_s=TTL_S + 60)
     new_ingress(api, namespace, "followed", host="followed.test")
     api.wait(lambda: has_address(api, namespace, "followed"), "a status")
     ingressd.wait_ready()
@@ -94,7 +96,7 @@ def test_a_new_leader_takes_back_what_changed_hands_while_nobody_looked(
         how = {"content_type": "application/merge-patch+json", "fieldManager": manager}
         api.request("PATCH", path, body=status, **how)
     api.delete(PODS, api.wait(lambda: holder(api), "a leader"), NAMESPACE)
-    api.wait(lambda: not has_address(api, namespace, "left"), "no address", within_s=TTL_S + 20)
+    api.wait(lambda: not has_address(api, namespace, "left"), "no address", within_s=TTL_S + 60)
     ingressd.wait_ready()
     assert has_address(api, namespace, "theirs") and has_address(api, namespace, "ours")
 

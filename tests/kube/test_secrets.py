@@ -63,7 +63,7 @@ def test_a_rotated_certificate_is_served(api: Api, ingressd: Installation, names
     fresh = selfsigned(host, "second.rotated.test")
     data = {"tls.crt": base64.b64encode(fresh.cert).decode(), "tls.key": base64.b64encode(fresh.key).decode()}
     api.patch(SECRETS, "rotated", namespace, change={"data": data})
-    ingressd.wait_everywhere(lambda at: len(serial_of(at, host)[0]) == 2, "the second certificate", within_s=2)
+    ingressd.wait_everywhere(lambda at: len(serial_of(at, host)[0]) == 2, "the second certificate")
 
 
 def test_a_broken_rotation_keeps_the_last_good_certificate(api: Api, ingressd: Installation, namespace: str) -> None:

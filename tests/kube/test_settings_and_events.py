@@ -31,7 +31,7 @@ def config_map(name: str, **data: str) -> Object:
 
 def wait_status(ingressd: Installation, status: int, what: str) -> None:
     """Wait until every replica answers HOST so over plain HTTP."""
-    ingressd.wait_everywhere(lambda at: ask(at, host=HOST).status == status, what, within_s=5)
+    ingressd.wait_everywhere(lambda at: ask(at, host=HOST).status == status, what)
 
 
 def test_a_config_map_named_by_a_flag_is_followed(api: Api, ingressd: Installation, namespace: str) -> None:

@@ -15,7 +15,7 @@ from kube.installation import Installation
 from kube.mixed_load import MixedLoad
 from kube.scenario import new_backend, new_ingress, new_namespace
 
-LIVE_WITHIN_S = 2.0
+LIVE_WITHIN_S = 30.0
 
 
 @pytest.fixture(scope="module")
