@@ -22,9 +22,9 @@ help:  ## list the commands
 run: .venv-run/.installed  ## start ingressd from examples/ with small demo upstreams; prints curl lines that work
 	@exec .venv-run/bin/python examples/demo.py
 
-test: $(VENV)/.installed  ## all tests; those that start real processes run one after the other at the end
+test: $(VENV)/.installed  ## all tests; those that start real processes at the end
 	$(VENV)/bin/pytest -n 2 -m "not process and not kube"
-	$(VENV)/bin/pytest -m process
+	$(VENV)/bin/pytest -n 2 -m process
 
 test-kube: $(VENV)/.installed  ## tests in a real Kubernetes (API server, etcd, controllers), built once from Go modules
 	$(VENV)/bin/python tests/kube/build.py
@@ -47,7 +47,7 @@ format: $(VENV)/.installed  ## rewrite the sources in the one format, and fix wh
 compiled: .venv-compiled/.installed  ## the same tests on the compiled build
 	.venv-compiled/bin/ingressd version
 	.venv-compiled/bin/pytest -n 2 -m "not process and not kube"
-	.venv-compiled/bin/pytest -m process
+	.venv-compiled/bin/pytest -n 2 -m process
 
 audit: .venv-audit/.installed  ## known vulnerabilities of the pinned dependencies; says so when nobody can be asked
 	.venv-audit/bin/python requirements/audit.py

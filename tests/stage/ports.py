@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
 
 Address = tuple[str, int]
 
-_cursor = itertools.cycle(range(20500, 32000))
+_WORKERS = 8
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+"""Which of several test processes we are: each has ports and hosts of its own."""
+_PORTS = range(20500 + _worker, 32000, _WORKERS)
 """Below the kernel's ephemeral range, so that no outgoing connection can take a port between choice and use."""
+_cursor = itertools.cycle(_PORTS)
 _given: set[int] = set()
-for _ in range(random.randrange(11000)):
+for _ in range(random.randrange(len(_PORTS))):
     next(_cursor)
 
-_hosts = (f"127.77.{second}.{third}" for second in range(1, 255) for third in range(1, 255))
+_hosts = (f"127.{77 + _worker}.{second}.{third}" for second in range(1, 255) for third in range(1, 255))
 
 
 def free_port() -> int:
     """A port that nobody listens on and that this process has not handed out before."""
-    for port in itertools.islice(_cursor, 11500):
+    for port in itertools.islice(_cursor, len(_PORTS)):
         if port in _given:
             continue
         with socket.socket() as probe:
