@@ -19,6 +19,8 @@ from ingressd.model.codec import units_from_json
 from ingressd.model.problem import Problem
 from ingressd.model.units import (
     Certificate,
+    ClientAuthority,
+    ClientCertificates,
     Endpoints,
     ProcessPolicy,
     Route,
@@ -30,6 +32,7 @@ from ingressd.model.units import (
 )
 from ingressd.proxy.routing.candidates import Candidate, candidates
 from ingressd.proxy.routing.normalise import normalise_host, normalise_path
+from ingressd.proxy.tls.clients import ClientGuards
 from ingressd.settings.overlay import command_value
 
 EXPLAINED, FAILED = 0, 2
@@ -181,6 +184,9 @@ def explain(
     if request.tls:
         yield f"certificate {_certificate(host, units)}"
     vhosts = {unit.host: unit for unit in units.values() if isinstance(unit, VirtualHost)}
+    clients = _clients(request.host, vhosts, units)
+    if clients:
+        yield f"clients     {clients}"
     listed = candidates(vhosts, request.host, request.path)
     winner = next((one for one in listed if not one.lost), None)
     if winner is None:
@@ -282,6 +288,33 @@ def _certificate(host: str, units: Mapping[str, Unit]) -> str:
                 return f"{found.name} for {', '.join(found.names)} ({found.origin})"
             break
     return "self-signed"
+
+
+class _Hosts:
+    """The hosts of a snapshot, as client certificates ask for them."""
+
+    def __init__(self, hosts: Mapping[str, VirtualHost]) -> None:
+        self._hosts = hosts
+
+    def has(self, host: bytes) -> bool:
+        return host.decode(errors="replace") in self._hosts
+
+    def knows(self, host: bytes) -> bool:
+        _, dot, parent = host.decode(errors="replace").partition(".")
+        return self.has(host) or f"*{dot}{parent}" in self._hosts
+
+
+def _clients(host: bytes, vhosts: Mapping[str, VirtualHost], units: Mapping[str, Unit]) -> str:
+    """Which certificates the host asks of clients, "" for none."""
+    wishes = {unit.host.encode(): unit for unit in units.values() if isinstance(unit, ClientCertificates)}
+    authorities = {unit.name: unit for unit in units.values() if isinstance(unit, ClientAuthority)}
+    policy = ClientGuards(wishes, authorities, _Hosts(vhosts), possible=True).of(host)
+    if policy is None:
+        return ""
+    if policy.closed:
+        return f"everybody is answered {policy.closed}: {policy.fault} ({policy.unit.origin})"
+    by = f" by {policy.unit.authority}" if policy.unit.authority else ""
+    return f"certificates {policy.unit.verify}{by} ({policy.unit.origin})"
 
 
 def _without_route(host: str, path: str, vhosts: Mapping[str, VirtualHost], *, process: ProcessPolicy) -> str:

@@ -119,3 +119,13 @@ def test_objects_of_the_cluster_are_said_to_be_unknown(config: Path) -> None:
     assert "note " not in ask("shop.example.com/", config=config)
     config.write_text(config.read_text() + "kubernetes: {inCluster: true}\n")
     assert ask("shop.example.com/", config=config).splitlines()[-1].startswith("note        by the files alone")
+
+
+def test_client_certificates_are_told(config: Path) -> None:
+    pair = f"certFile: {PEMS}/wild.example.crt, keyFile: {PEMS}/wild.example.key"
+    asks = f"- {{hosts: ['*.example'], {pair}, clientCertificate: {{caFile: {PEMS}/default.crt, verify: optional}}}}\n"
+    config.write_text(CONFIG + asks)
+    told = f"clients     certificates optional by /{PEMS}/wild.example.crt"
+    assert told in ask("https://plain.example/", config=config), "a host of its own, which the wildcard covers"
+    config.write_text(CONFIG + asks.replace("default.crt", "nothing.crt"))
+    assert "clients     everybody is answered 503: " in ask("https://other.example/", config=config)

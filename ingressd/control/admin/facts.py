@@ -11,6 +11,8 @@ from ingressd.control.admin.page import Table
 from ingressd.control.pipeline.publisher import WorkerView
 from ingressd.model.units import (
     Certificate,
+    ClientAuthority,
+    ClientCertificates,
     Endpoints,
     Listener,
     ProcessPolicy,
@@ -31,6 +33,8 @@ _TYPES: Final = {
     "endpoints": Endpoints.__name__,
     "certificate": Certificate.__name__,
     "tls": TlsHost.__name__,
+    "authority": ClientAuthority.__name__,
+    "clients": ClientCertificates.__name__,
 }
 """By what a unit's key begins with: counting them decodes nothing."""
 
