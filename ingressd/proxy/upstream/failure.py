@@ -28,7 +28,13 @@ class Failure(Enum):
 NOTHING_SENT = frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.TLS, Failure.STALE})
 """Kinds after which it is certain that no byte of the request was read by anybody."""
 
-FAULTS = frozenset(set(Failure) - {Failure.STATUS, Failure.NO_ENDPOINT})
+FAULTS = NOTHING_SENT | {
+    Failure.CLOSED,
+    Failure.BAD_RESPONSE,
+    Failure.TRUNCATED,
+    Failure.READ_TIMEOUT,
+    Failure.SEND_TIMEOUT,
+}
 """Kinds that outlier detection counts; of answers it counts statuses from 500 on, whether they are retried or not."""
 
 TIMEOUTS = frozenset({Failure.CONNECT_TIMEOUT, Failure.READ_TIMEOUT, Failure.SEND_TIMEOUT})
