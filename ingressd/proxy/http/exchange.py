@@ -476,9 +476,10 @@ class Exchange(Attempts):
 
     # ------------------------------------------------------------------------------------------------ tunnels
     def on_upgrade(self, connection: UpstreamConnection, response: ResponseHead, data: bytes) -> None:
-        """The upstream switches protocols: only legal when we asked (RFC 9110 section 15.2.2)."""
-        head = self.head
-        if head is None or not self._message or b"\r\nUpgrade: " not in self._message:
+        """The upstream switches protocols: only legal when and to what we asked (RFC 9110 section 7.8)."""
+        head, protocol = self.head, response.upgrade
+        asked = head is not None and head.upgrade == protocol and b"\r\nUpgrade: " in self._message
+        if protocol is None or not asked:
             connection.close()
             self._connection = None
             self._failed(Failure.BAD_RESPONSE, "101 that nobody asked for")
@@ -492,7 +493,7 @@ class Exchange(Attempts):
         if endpoint is not None and endpoint.failures:
             self._judge(endpoint, self.worker.clock(), good=True)
         lines = b"".join([line + b"\r\n" for line in response.fields])
-        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.upgrade or b"websocket")
+        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
         self._touch()
         self.client.begin_tunnel(status_line(101, response.reason) + self.worker.date_line + lines + upgrade + data)
 

@@ -15,6 +15,11 @@ _NORMAL_HOST: Final = re.compile(rb"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*").fullmatch
 _PERCENT: Final = 0x25
 _HASH: Final = 0x23
 _NUL: Final = 0
+_BACKSLASH: Final = 0x5C
+_SEMICOLON: Final = 0x3B
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+DECODED_AGAIN: Final = 2
+"""How many readers behind us may decode a path that is decoded already."""
 
 
 def normalise_host(raw: bytes) -> bytes:
@@ -50,8 +55,9 @@ def normalise_path(raw: bytes) -> bytes:
     """The path of a request or rule as nginx matches it: decoded, dot segments resolved, slashes merged.
 
     `raw` is a path without its query. A path that is normal already comes back as the same object. Raises ValueError
-    where nginx answers 400: no leading slash, climbing above the root, a broken escape, an encoded NUL. Every escape is
-    decoded once, `%2F` included, before segments are looked at (ngx_http_parse_complex_uri does the same in one pass).
+    where nginx answers 400 (no leading slash, climbing above the root, a broken escape, an encoded NUL), and where
+    others would find dot segments that we do not. Every escape is decoded once, `%2F` included, before segments are
+    looked at (ngx_http_parse_complex_uri does the same in one pass).
     """
     if raw[:1] == b"/" and not (
         _PERCENT in raw or _HASH in raw or _NUL in raw or raw.find(b"//") >= 0 or raw.find(b"/.") >= 0
@@ -66,9 +72,24 @@ def normalise_path(raw: bytes) -> bytes:
         path = _decode(path)
     if b"\0" in path:
         raise ValueError("NUL in path")
+    if _BACKSLASH in path or _SEMICOLON in path or _PERCENT in path:
+        _refuse_hidden_dots(path)
     while b"//" in path:
         path = path.replace(b"//", b"/")
     return _resolve(path) if b"/." in path else path
+
+
+def _refuse_hidden_dots(path: bytes) -> None:
+    """Raise ValueError where other readers of `path`, which is decoded once, may find other dot segments than we do.
+
+    Servlet containers cut path parameters off before they resolve dot segments, Windows takes a backslash for a slash,
+    and a second proxy or framework decodes again.
+    """
+    for _ in range(DECODED_AGAIN):
+        path = _ESCAPE.sub(lambda escape: unhexlify(escape[1]), path)
+    elements = path.replace(b"\\", b"/").split(b"/")
+    if any(element.partition(b";")[0] in (b".", b"..") for element in elements):
+        raise ValueError("dot segments beside a parameter, a backslash or a second escape in path")
 
 
 def _decode(path: bytes) -> bytes:
@@ -96,9 +117,6 @@ def _resolve(path: bytes) -> bytes:
                 raise ValueError("path climbs above the root")
             kept.pop()
         elif element != b".":
-            if element[:3] == b"..;":
-                # Servlet containers cut path parameters off before they resolve dot segments.
-                raise ValueError("dot segment with a parameter in path")
             kept.append(element)
     if last in (b".", b".."):
         kept.append(b"")
