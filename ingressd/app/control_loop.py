@@ -377,12 +377,15 @@ class Controller:
             snapshot_version=self._publisher.fleet.version,
             counts=facts.counts(units, len(workers)),
             problems=self._board.all(),
-            tables=facts.tables(
-                units,
-                workers=workers,
-                listeners=self._pipeline.listeners(),
-                now_s=time.time(),  # noqa: TID251 - handed to those who may not read it
-            ),
+            tables=[
+                *facts.tables(
+                    units,
+                    workers=workers,
+                    listeners=self._pipeline.listeners(),
+                    now_s=time.time(),  # noqa: TID251 - handed to those who may not read it
+                ),
+                facts.health_table(self._health.view()),
+            ],
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ingressd.control.admin.page import Table
+from ingressd.control.health.checks import EndpointView
 from ingressd.control.pipeline.publisher import WorkerView
 from ingressd.model.units import (
     Certificate,
@@ -117,6 +118,20 @@ def tables(
             "None: HTTPS hosts get the self-signed certificate.",
         ),
     ]
+
+
+def health_table(endpoints: Sequence[EndpointView]) -> Table:
+    """Endpoints with health checks that get no requests now, unless all of their upstream are so."""
+    return Table(
+        "Endpoints kept out by health checks",
+        ("upstream", "endpoint", "state", "last probe"),
+        [
+            (one.upstream, one.address, "ejected" if one.healthy else "unhealthy", one.said or "succeeded")
+            for one in endpoints
+            if one.ejected or not one.healthy
+        ],
+        f"None of {len(endpoints)} that are probed.",
+    )
 
 
 def _routes(units: Mapping[str, Unit]) -> Iterable[Sequence[str]]:

@@ -11,6 +11,7 @@ import pytest
 from ingressd.control.admin import facts
 from ingressd.control.admin.listener import AdminListener
 from ingressd.control.admin.page import MAX_ROWS, PageFacts, Table, render
+from ingressd.control.health.checks import EndpointView
 from ingressd.control.objects.event import ObjectKey
 from ingressd.model.codec import units_from_json
 from ingressd.model.problem import Origin, Problem
@@ -43,6 +44,13 @@ UNITS = {
 }
 
 
+HEALTH = [
+    EndpointView("/api", "10.0.0.1:80", False, False, 0, 3, "answered <503>"),
+    EndpointView("/api", "10.0.0.2:80", True, True, 9, 0, ""),
+    EndpointView("/api", "10.0.0.3:80", True, False, 9, 0, ""),
+]
+
+
 class View:
     def __init__(self) -> None:
         self.is_ready = True
@@ -65,6 +73,9 @@ class View:
     async def metrics(self, accept):
         return f"metrics for {accept}".encode(), "text/plain; version=0.0.4; charset=utf-8"
 
+    def endpoint_health(self):
+        return HEALTH
+
     def facts(self):
         return PageFacts(
             version="1.2.3",
@@ -74,7 +85,10 @@ class View:
             snapshot_version=3,
             counts=facts.counts(UNITS, 2),
             problems=self.problems(),
-            tables=facts.tables(UNITS, workers=(), listeners=[(UNITS["listener/http"], "in use")], now_s=1_000_000.0),
+            tables=[
+                *facts.tables(UNITS, workers=(), listeners=[(UNITS["listener/http"], "in use")], now_s=1_000_000.0),
+                facts.health_table(HEALTH),
+            ],
         )
 
 
@@ -132,6 +146,20 @@ def test_statuses_are_a_list_of_objects(view):
     ]
     assert listed["items"][0]["apiVersion"] == "networking.k8s.io/v1"
     assert listed["items"][0]["status"] == {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+
+
+def test_the_health_of_endpoints_is_json_and_the_page_names_those_that_are_kept_out(view):
+    listed = json.loads(get(view, "/debug/health")[2])["endpoints"]
+    assert [(one["upstream"], one["address"], one["healthy"], one["ejected"]) for one in listed] == [
+        ("/api", "10.0.0.1:80", False, False),
+        ("/api", "10.0.0.2:80", True, True),
+        ("/api", "10.0.0.3:80", True, False),
+    ]
+    assert listed[0]["said"] == "answered <503>"
+    page = get(view, "/")[2]
+    assert "answered &lt;503&gt;" in page
+    assert "10.0.0.2:80" in page
+    assert "10.0.0.3:80" not in page
 
 
 def test_problems_are_json(view):
