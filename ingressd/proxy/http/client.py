@@ -37,6 +37,8 @@ QUEUED: Final = 6
 """A whole request has come, and waits for its turn: we are overloaded."""
 
 END_OF_HEAD: Final = b"\r\n\r\n"
+HELD_BYTES: Final = 16384
+"""From so many bytes of later requests on a client is read no more; the last read may have brought 64 KiB."""
 LINGER_S: Final = 2.0
 LATE_LINGER_S: Final = 0.5
 """The same for a client that has let its time pass already."""
@@ -353,10 +355,10 @@ class ClientConnection(Downstream):
     def _hold(self, data: bytes | bytearray) -> None:
         """Keep what belongs to later requests until this one is answered."""
         if self._pending is None:
-            self._pending = bytearray(data)
+            self._pending = data if isinstance(data, bytearray) else bytearray(data)
         else:
             self._pending += data
-        if len(self._pending) >= self.worker.current.buffer_bytes:
+        if len(self._pending) >= HELD_BYTES:
             self.pause_reading()
 
     def pause_reading(self) -> None:
