@@ -15,27 +15,40 @@ from loadtest.control.owners import inodes_by_peer_port
 LOOK_S = 0.2
 
 
-def held(port: int) -> set[int]:
-    """The remote ports of the connections of a local port that some process has open."""
-    return set(inodes_by_peer_port(Path("/proc/net/tcp").read_text(), port)) - {0}  # The listening socket itself.
+def held(port: int) -> dict[int, int]:
+    """The connections of a local port that some process has open: remote port to inode."""
+    found = inodes_by_peer_port(Path("/proc/net/tcp").read_text(), port)
+    found.pop(0, None)  # The listening socket itself.
+    return found
 
 
 class Lives:
-    """How long each connection of a local port has been there, to within `LOOK_S`."""
+    """How long each connection of a local port has been there, to within `LOOK_S`.
+
+    Keyed by inode: a client that was reset gives its port back, and the next may have it.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self.first: dict[int, float] = {}
-        self.last: dict[int, float] = {}
-        self.open: set[int] = set()
+        self._client: dict[int, int] = {}
+        self._first: dict[int, float] = {}
+        self._last: dict[int, float] = {}
+        self.open: frozenset[int] = frozenset()
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return len(self._first)
 
     def look(self) -> None:
         """Look once."""
         now = time.monotonic()
-        self.open = held(self._port)
-        for client in self.open:
-            self.first.setdefault(client, now)
-            self.last[client] = now
+        found = held(self._port)
+        self.open = frozenset(found.values())
+        for client, inode in found.items():
+            self._client[inode] = client
+            self._first.setdefault(inode, now)
+            self._last[inode] = now
 
     def watch(self, seconds: float) -> None:
         """Look for this long, or until nobody is left."""
@@ -46,7 +59,15 @@ class Lives:
                 return
             time.sleep(LOOK_S)
 
-    def longest_s(self, since: Mapping[int, float] | None = None) -> float:
-        """The longest of all lives, until it was last seen; from `since` on (by port) where it says so."""
-        began = {**self.first, **(since or {})}
-        return max((self.last[client] - began[client] for client in self.first), default=0.0)
+    def longest_s(self) -> float:
+        """The longest of all lives, until it was last seen."""
+        return max((self._last[inode] - first for inode, first in self._first.items()), default=0.0)
+
+    def longest_since_s(self, began: Mapping[int, float]) -> float:
+        """The same of these clients (by port), from the moment on that is given for each."""
+        ends: dict[int, float] = {}
+        for inode in sorted(self._first, key=lambda inode: self._first[inode]):
+            client, last = self._client[inode], self._last[inode]
+            if client in began and last >= began[client]:
+                ends.setdefault(client, last)
+        return max((end - began[client] for client, end in ends.items()), default=0.0)

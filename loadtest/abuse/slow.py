@@ -95,7 +95,7 @@ def measure(scenario: str, command: Sequence[str], *, clients: int) -> list[Outc
         told(scenario, "memory for each", f"{grown / max(1, count):.1f} KiB"),
     ]
     for kind, since in began.items():
-        took = max((lives.last.get(client, at) - at for client, at in since.items()), default=0.0)
+        took = lives.longest_since_s(since)
         outcomes.append(
             at_most(scenario, f"{kind}: closed after", took, deadline_s(kind) + GRACE_S, unit="s", digits=1),
         )

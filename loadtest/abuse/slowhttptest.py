@@ -53,7 +53,7 @@ def measure(scenario: str, command: Sequence[str], *, clients: int) -> list[Outc
         lives.watch(DEADLINE_S + 2 * GRACE_S)
         during = canary.end()
     return [
-        told(scenario, "clients at once", f"{at_once} of {len(lives.first)}"),
+        told(scenario, "clients at once", f"{at_once} of {lives.count}"),
         at_most(scenario, "canary, p99 added", during.p99_ms - before.p99_ms, ADDED_MS, unit="ms", digits=1),
         none_failed(scenario, "canary", during),
         at_most(scenario, "closed after", lives.longest_s(), DEADLINE_S + GRACE_S, unit="s", digits=1),

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -62,16 +63,28 @@ def test_handshakes_see_the_old_or_the_new_certificate(record, failed, strange, 
 def test_a_connection_is_held_until_its_server_closes_it_whatever_its_client_has_read():
     with socket.create_server(("127.0.0.1", 0)) as server:
         lives = held.Lives(server.getsockname()[1])
-        with socket.create_connection(server.getsockname()) as client:
+        with socket.create_connection(server.getsockname()):
             accepted, _ = server.accept()
             lives.look()
-            assert lives.open == {client.getsockname()[1]}
+            assert len(lives.open) == lives.count == 1
             accepted.sendall(b"unread")
             accepted.close()
             lives.look()
-            assert lives.open == set()
-            (port,) = lives.first
-            assert lives.longest_s({port: lives.last[port] - 2.0}) == pytest.approx(2.0)
+            assert (len(lives.open), lives.count) == (0, 1)
+
+
+def test_a_port_that_is_used_again_is_another_life(monkeypatch):
+    clock = iter((10.0, 14.0, 16.0, 19.0))
+    seen = iter(({7: 1}, {7: 1}, {7: 2}, {7: 2}))
+    monkeypatch.setattr(held, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(held, "held", lambda port: next(seen))
+    lives = held.Lives(80)
+    for _ in range(4):
+        lives.look()
+    assert lives.longest_s() == 4.0
+    assert lives.longest_since_s({7: 9.0}) == 5.0
+    assert lives.longest_since_s({7: 15.0}) == 4.0
+    assert lives.longest_since_s({8: 9.0}) == 0.0
 
 
 def test_every_kind_of_abuser_is_in_a_scenario_and_has_a_deadline():
