@@ -137,6 +137,8 @@ class ClientPolicy:
         if authority.crl_pem:
             # As nginx's ssl_crl: every certificate of a chain needs a list of its issuer.
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
+        # Tickets only: a cache for each of many contexts would be memory that clients fill.
+        libssl.set_session_cache(context, 0)
         libssl.set_verify_depth(context, self.unit.depth)
         libssl.set_session_scope(context, self.scope)
         return context
