@@ -14,6 +14,7 @@ import msgspec
 from ingressd.control.objects.event import ObjectKey
 from ingressd.control.objects.kubernetes import Ingress
 from ingressd.control.store.store import StoreView
+from ingressd.control.translate.annotations.known import PREFIX
 from ingressd.control.translate.book import DraftBook
 from ingressd.control.translate.drafts import ObjectDraft, Rank, RouteDraft, ServiceBackend
 from ingressd.control.translate.environment import Environment
@@ -49,6 +50,7 @@ def check_ingress(
     for host, routes in draft.hosts.items():
         problems += _conflicts(host, routes, book, key=key)
     problems += _default_conflict(draft, book)
+    problems += _other_clients(draft, book)
     problems += _missing_backends(draft, view, environment)
     return tuple(dict.fromkeys(problems))
 
@@ -115,6 +117,20 @@ def _default_conflict(draft: ObjectDraft, book: DraftBook) -> Iterator[Problem]:
     origin = msgspec.structs.replace(draft.default.origin, rule="")
     message = f"the default backend of hosts that have none of their own is given by {live.key}"
     yield Problem("warning", origin, "DefaultBackendConflict", "spec.defaultBackend", message)
+
+
+def _other_clients(draft: ObjectDraft, book: DraftBook) -> Iterator[Problem]:
+    """Hosts that have another policy for client certificates already: a handshake can ask for one thing only."""
+    wish = draft.clients
+    for host in draft.asking_hosts:
+        others = (book.drafts[key] for key in book.by_asking_host.get(host) if key != draft.key)
+        other = min(others, key=lambda one: one.rank, default=None)
+        if wish is not None and other is not None and other.clients != wish:
+            origin = Origin("Ingress", draft.key.namespace, draft.key.name)
+            message = (
+                f"host {host or '(any)'} has the client-certificate policy of {other.key} already: the older counts"
+            )
+            yield Problem("warning", origin, "ClientCertificatesConflict", PREFIX + wish.field, message)
 
 
 def _missing_backends(draft: ObjectDraft, view: StoreView, environment: Environment) -> Iterator[Problem]:

@@ -288,3 +288,16 @@ def test_asking_changes_nothing(world: Asked) -> None:
 def test_before_the_first_translation_there_is_nothing_to_compare_with() -> None:
     with pytest.raises(RuntimeError):
         Translator().check(World().store.snapshot(), decode_value("Ingress", ingress("x", "Prefix /"))[1])
+
+
+def test_another_policy_for_client_certificates_is_a_warning() -> None:
+    asked = Asked()
+    wish = {PREFIX + "auth-tls-secret": "default/ca"}
+    asked.have(ingress("one", "Prefix /one", annotations=wish))
+    same = ingress("two", "Prefix /two", annotations=wish)
+    assert asked.check(same) == []
+    other = ingress("two", "Prefix /two", annotations={**wish, PREFIX + "auth-tls-verify-client": "optional"})
+    assert asked.check(other) == [("warning", "ClientCertificatesConflict", PREFIX + "auth-tls-secret")]
+    assert asked.check(ingress("one", "Prefix /one", annotations={PREFIX + "auth-tls-secret": "default/new"})) == []
+    broken = ingress("two", "Prefix /two", host="b.example", annotations={PREFIX + "auth-tls-secret": "elsewhere/ca"})
+    assert ("error", "InvalidAnnotation", PREFIX + "auth-tls-secret") in asked.check(broken)
