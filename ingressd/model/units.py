@@ -25,7 +25,7 @@ import msgspec
 
 from ingressd.model.problem import Origin
 from ingressd.model.secret import PrivateBytes
-from ingressd.settings.config import HealthCheck
+from ingressd.settings.config import HealthCheck, RequestCap
 
 PathType = Literal["Exact", "Prefix"]
 ClientVerification = Literal["on", "off", "optional", "optional_no_ca"]
@@ -201,7 +201,7 @@ class Upstream(msgspec.Struct, frozen=True, tag="Upstream"):
     """A named group of endpoints and how to choose among them and talk to them.
 
     `hash_by` is what the hash balancer hashes: "client_ip" (also Service `sessionAffinity: ClientIP`), "uri", "host",
-    or "header:NAME".
+    or "header:NAME". `cap` is left out of what is written where there is none, which is nearly everywhere.
     """
 
     name: str
@@ -211,6 +211,7 @@ class Upstream(msgspec.Struct, frozen=True, tag="Upstream"):
     tls: UpstreamTls | None = None
     health_check: HealthCheck | msgspec.UnsetType = msgspec.UNSET
     """For the controller, which probes. Left out where there is none: most upstreams have none, and workers all."""
+    cap: RequestCap | msgspec.UnsetType = msgspec.UNSET
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):

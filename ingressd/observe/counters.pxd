@@ -30,6 +30,10 @@ cdef class WorkerCounters:
     cdef public long long framing_faults
     cdef public long long retries
     cdef public long long retries_refused
+    cdef public long long queued
+    cdef public long long queue_length
+    cdef public long long queue_full
+    cdef public long long queue_timeouts
     cdef public long long ejections
     cdef public long long shed
     cdef public long long log_lines

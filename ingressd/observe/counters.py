@@ -138,6 +138,10 @@ ATTRIBUTES: Final = (
     "framing_faults",
     "retries",
     "retries_refused",
+    "queued",
+    "queue_length",
+    "queue_full",
+    "queue_timeouts",
     "ejections",
     "shed",
     "log_lines",
@@ -155,6 +159,7 @@ PROCESS_GAUGES: Final = frozenset(
         "connections_idle",
         "connections_upgraded",
         "pool_idle",
+        "queue_length",
         "loop_lag_s",
         "loop_lag_max_s",
         "loop_lag_worst_s",
@@ -189,6 +194,10 @@ class WorkerCounters:
         self.framing_faults = 0
         self.retries = 0
         self.retries_refused = 0
+        self.queued = 0
+        self.queue_length = 0
+        self.queue_full = 0
+        self.queue_timeouts = 0
         self.ejections = 0
         self.shed = 0
         self.log_lines = 0

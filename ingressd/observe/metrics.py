@@ -141,12 +141,16 @@ _PROCESS_COUNTERS: Final = (
     ),
     _Name("ingressd_retries", "retries", "Tries beyond the first of an exchange."),
     _Name("ingressd_retries_refused", "retries_refused", "Retries that the retry budget refused."),
+    _Name("ingressd_upstream_requests_queued", "queued", "Requests that waited: every endpoint had all it may have."),
+    _Name("ingressd_upstream_queue_full", "queue_full", "Requests answered 503 because too many waited."),
+    _Name("ingressd_upstream_queue_timeouts", "queue_timeouts", "Requests answered 503 because they waited too long."),
     _Name("ingressd_endpoint_ejections", "ejections", "Times an endpoint was ejected by outlier detection."),
     _Name("ingressd_access_log_lines", "log_lines", "Lines written to the access log."),
     _Name("ingressd_access_log_lines_dropped", "log_lines_dropped", "Lines the access log could not take."),
 )
 _PROCESS_GAUGES: Final = (
     _Name("ingressd_upstream_connections_idle", "pool_idle", "Idle pooled connections to endpoints."),
+    _Name("ingressd_upstream_requests_waiting", "queue_length", "Requests that wait for an endpoint."),
     _Name("ingressd_tunnels", "connections_upgraded", "Connections that were upgraded to a tunnel."),
     _Name("ingressd_tasks", "tasks", "Tasks of the workers' event loops."),
     _Name("ingressd_loop_lag_seconds", "loop_lag_s", "How late the latest worker's event loop was."),

@@ -1,8 +1,10 @@
 """Shared truth across workers: one mapping, a column per process, a slot per endpoint, one writer per column.
 
 A column is a `memoryview` of signed 64-bit cells. It begins with the cells of the process itself (`HEARTBEAT_MS`, …)
-and goes on with `SLOT_CELLS` cells for each slot, one cache line each. Aligned 64-bit loads and stores do not tear on
-the machines Python runs on, and every cell has one writer, so nothing is locked; a reader sees values a little old.
+and goes on with `SLOT_CELLS` cells for each slot, one cache line each. Behind all slots are `GROUP_CELLS` more for
+each: an upstream uses those of the least slot among its endpoints, and zeroes them when it goes on to others. Aligned
+64-bit loads and stores do not tear on the machines Python runs on, and every cell has one writer, so nothing is locked;
+a reader sees values a little old.
 
 The last column is the controller's: its cells are the directory, which endpoint owns a slot (`DIRECTORY`), so that a
 controller that starts again gives every endpoint the slot that the workers already know.
@@ -41,6 +43,12 @@ EJECTED_AT_US: Final = 7
 DIRECTORY: Final = 7
 """In the controller's column, in place of `EJECTED_AT_US`: a digest of upstream and address, 0 for a free slot."""
 
+GROUP_CELLS: Final = 2
+RETRIES: Final = 0
+"""What this worker's retry budget of the upstream has counted lately (packed, `proxy.upstream.budget`)."""
+WAITING: Final = 1
+"""Requests of this worker that wait for an endpoint of the upstream (packed, `proxy.upstream.request_queue`)."""
+
 PROCESS_CELLS: Final = 32
 HEARTBEAT_MS: Final = 0
 """CLOCK_MONOTONIC milliseconds of the last turn of the loop that beat."""
@@ -63,7 +71,8 @@ GAUGES: Final = (CONNECTIONS, VERSION, APPLYING, APPLYING_UNIT, DRAINING, HEARTB
 """Process cells that a reaped worker leaves wrong; counters go on where they were."""
 SLOT_GAUGES: Final = (IN_FLIGHT, CONSECUTIVE_FAILURES)
 
-_COLUMN_CELLS: Final = PROCESS_CELLS + MAX_SLOTS * SLOT_CELLS
+_GROUPS: Final = PROCESS_CELLS + MAX_SLOTS * SLOT_CELLS
+_COLUMN_CELLS: Final = _GROUPS + MAX_SLOTS * GROUP_CELLS
 _COLUMN_BYTES: Final = _COLUMN_CELLS * 8
 _PAGE: Final = mmap.PAGESIZE
 _STRIDE: Final = (_COLUMN_BYTES + _PAGE - 1) // _PAGE * _PAGE
@@ -162,6 +171,11 @@ class SharedTable:
         """The index of a slot's first cell, the same in every column."""
         return PROCESS_CELLS + slot * SLOT_CELLS
 
+    @staticmethod
+    def group_base(base: int) -> int:
+        """The index of the first group cell of the slot whose first cell is at `base`."""
+        return _GROUPS + (base - PROCESS_CELLS) // SLOT_CELLS * GROUP_CELLS
+
     def sum(self, slot: int, cell: int) -> int:
         """One cell of a slot added up over all workers."""
         index = PROCESS_CELLS + slot * SLOT_CELLS + cell
@@ -198,6 +212,9 @@ class SharedTable:
             if directory[index + DIRECTORY]:
                 for cell in SLOT_GAUGES:
                     column[index + cell] = 0
+                group = self.group_base(index)
+                for cell in range(group, group + GROUP_CELLS):
+                    column[cell] = 0
 
     def close(self) -> None:
         """Unmap and close the descriptor. No column may be used afterwards."""

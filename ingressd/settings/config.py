@@ -102,6 +102,17 @@ class HealthCheck(msgspec.Struct, frozen=True):
     host: str = ""
 
 
+class RequestCap(msgspec.Struct, frozen=True):
+    """How many requests one endpoint may have at a time, from the whole pod; tunnels count while they are open.
+
+    When every endpoint has so many, `max_pending` requests of the pod wait for one, `pending_timeout_s` at most.
+    """
+
+    max_requests: int
+    max_pending: int = 100
+    pending_timeout_s: float = 5.0
+
+
 class UpstreamConfig(msgspec.Struct, frozen=True):
     """One entry of `upstreams`."""
 
@@ -111,6 +122,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True):
     hash_by: str = ""
     tls: UpstreamTlsConfig | None = None
     health_check: HealthCheck | None = None
+    cap: RequestCap | None = None
 
 
 class RouteConfig(msgspec.Struct, frozen=True):

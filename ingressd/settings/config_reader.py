@@ -22,12 +22,14 @@ from ingressd.settings.config import (
     KubernetesConfig,
     ListenerConfig,
     LogConfig,
+    RequestCap,
     RouteConfig,
     TlsConfig,
     UpstreamConfig,
     UpstreamTlsConfig,
 )
 from ingressd.settings.health_check import read_section
+from ingressd.settings.request_cap import REQUEST_CAP
 from ingressd.settings.section import Report, Section, describe, endpoint_host, split_host_port
 from ingressd.settings.yaml_reader import KeyPath
 
@@ -238,7 +240,9 @@ def _upstreams(top: Section) -> tuple[UpstreamConfig, ...]:
     section = top.section("upstreams")
     for name in section.keys():  # noqa: SIM118
         upstream = section.section(name, entry=(*section.path, name))
-        upstream.known("endpoints", "balancer", "hashBy", "tls", "healthCheck")
+        upstream.known(
+            *("endpoints", "balancer", "hashBy", "tls", "healthCheck", "maxRequests", "maxPending", "pendingTimeout")
+        )
         endpoints = tuple(_endpoint(upstream, path, item) for path, item in upstream.items("endpoints"))
         if upstream.get("endpoints") is None:
             upstream.wrong((), "'endpoints' is missing")
@@ -252,9 +256,26 @@ def _upstreams(top: Section) -> tuple[UpstreamConfig, ...]:
             balancer, hash_by = "hash", hash_by or "client_ip"
         tls = None if upstream.get("tls") is None else _upstream_tls(upstream.section("tls"), upstream)
         check = None if upstream.get("healthCheck") is None else _health_check(upstream)
+        cap = _request_cap(upstream)
         if upstream.ok:
-            out.append(UpstreamConfig(name, endpoints, balancer, hash_by, tls, check))
+            out.append(UpstreamConfig(name, endpoints, balancer, hash_by, tls, check, cap))
     return tuple(out)
+
+
+def _request_cap(upstream: Section) -> RequestCap | None:
+    """`maxRequests`, `maxPending` and `pendingTimeout`."""
+    found: dict[str, Any] = {}
+    for key, (field, parse) in REQUEST_CAP.items():
+        value = upstream.get(key)
+        if value is None:
+            continue
+        try:
+            found[field] = parse(_spelled(value) or describe(value))
+        except ValueError as exc:
+            upstream.wrong((key,), str(exc))
+        if upstream.get("maxRequests") is None:
+            upstream.wrong((key,), "it means nothing without maxRequests")
+    return RequestCap(**found) if "max_requests" in found else None
 
 
 def _endpoint(upstream: Section, path: KeyPath, item: Any) -> EndpointConfig:

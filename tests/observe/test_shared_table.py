@@ -7,10 +7,15 @@ import pytest
 from ingressd.observe.shared_table import (
     CONNECTIONS,
     DIRECTORY,
+    GROUP_CELLS,
     IN_FLIGHT,
+    MAX_SLOTS,
     MAX_WORKERS,
     REQUESTS,
+    RETRIES,
+    SLOT_CELLS,
     SLOTS_USED,
+    WAITING,
     SharedTable,
 )
 
@@ -49,10 +54,21 @@ def test_reap_zeroes_gauges_and_keeps_counters_of_that_worker_only(table):
         column[CONNECTIONS] = 8
         column[base + IN_FLIGHT] = 2
         column[base + REQUESTS] = 10
+        column[table.group_base(base) + RETRIES] = 1
+        column[table.group_base(base) + WAITING] = 1
     table.reap(0)
     assert table.sum_process(CONNECTIONS) == 8
     assert table.sum(3, IN_FLIGHT) == 2
     assert table.sum(3, REQUESTS) == 20
+    group = table.group_base(base)
+    assert [list(table.column(worker)[group : group + GROUP_CELLS]) for worker in (0, 1)] == [[0, 0], [1, 1]]
+
+
+def test_the_cells_of_groups_are_behind_those_of_all_slots_and_nobody_elses(table):
+    last = table.base(MAX_SLOTS - 1)
+    assert table.group_base(table.base(0)) == last + SLOT_CELLS
+    assert table.group_base(table.base(1)) == table.group_base(table.base(0)) + GROUP_CELLS
+    assert table.group_base(last) + GROUP_CELLS == len(table.column(0))
 
 
 def test_clear_slot_leaves_the_neighbours(table):

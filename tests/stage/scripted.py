@@ -55,6 +55,14 @@ class Played:
         # A socket with a time-out would wait, whatever the flags say.
         return bool(select.select([self._sock], [], [], 0)[0] and self._sock.recv(1, socket.MSG_PEEK))
 
+    def line(self) -> bytes:
+        """The next line without its CRLF; what there is of it at the end."""
+        while b"\r\n" not in self._unread:
+            if not self._more():
+                break
+        line, _, self._unread = self._unread.partition(b"\r\n")
+        return line
+
     def body(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
         while len(self._unread) < size and self._more():

@@ -216,12 +216,20 @@ class HealthCheckAnnotations(msgspec.Struct, frozen=True, gc=False, omit_default
     host: str | None = msgspec.field(default=None, name="ingressd.dev/health-check-host")
 
 
+class ServiceAnnotations(HealthCheckAnnotations, frozen=True, gc=False, omit_defaults=True):
+    """Besides, those of `settings.request_cap.ANNOTATIONS`."""
+
+    max_requests: str | None = msgspec.field(default=None, name="ingressd.dev/max-requests")
+    max_pending: str | None = msgspec.field(default=None, name="ingressd.dev/max-pending")
+    pending_timeout: str | None = msgspec.field(default=None, name="ingressd.dev/pending-timeout")
+
+
 class ServiceMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
     """What we read of a Service's ObjectMeta."""
 
     name: str = ""
     namespace: str = ""
-    annotations: HealthCheckAnnotations = HealthCheckAnnotations()
+    annotations: ServiceAnnotations = ServiceAnnotations()
     generation: int = 0
     resource_version: str = ""
     uid: str = ""

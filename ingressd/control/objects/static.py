@@ -8,7 +8,7 @@ import msgspec
 
 from ingressd.model.secret import PrivateBytes
 from ingressd.model.units import ClientVerification
-from ingressd.settings.config import CONTROLLER, GATEWAY_CONTROLLER, Balancer, HealthCheck, PathType
+from ingressd.settings.config import CONTROLLER, GATEWAY_CONTROLLER, Balancer, HealthCheck, PathType, RequestCap
 
 
 class StaticListener(msgspec.Struct, frozen=True):
@@ -65,6 +65,7 @@ class StaticUpstream(msgspec.Struct, frozen=True):
     hash_by: str = ""
     tls: StaticUpstreamTls | None = None
     health_check: HealthCheck | None = None
+    cap: RequestCap | None = None
 
 
 class StaticClients(msgspec.Struct, frozen=True):

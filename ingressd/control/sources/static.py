@@ -184,7 +184,13 @@ def _upstream(upstream: UpstreamConfig, read: Read, *, answers: Mapping[str, tup
         endpoints.append(StaticEndpoint(endpoint.host, endpoint.port, endpoint.weight, endpoint.zone, addresses))
     tls = None if upstream.tls is None else _upstream_tls(upstream.tls, read)
     return StaticUpstream(
-        upstream.name, tuple(endpoints), upstream.balancer, upstream.hash_by, tls, upstream.health_check
+        upstream.name,
+        tuple(endpoints),
+        upstream.balancer,
+        upstream.hash_by,
+        tls,
+        upstream.health_check,
+        upstream.cap,
     )
 
 

@@ -13,6 +13,7 @@ from ingressd.control.store.store import StoreView
 from ingressd.control.translate.drafts import ServiceBackend
 from ingressd.control.translate.endpoints import usable_endpoints
 from ingressd.control.translate.environment import UpstreamRules
+from ingressd.control.translate.request_caps import cap_of_service
 from ingressd.model.problem import Origin, Problem
 from ingressd.model.units import Endpoint, Endpoints, Upstream, UpstreamTls
 from ingressd.settings.config import HealthCheck
@@ -80,18 +81,20 @@ def service_units(view: StoreView, name: str, *, rules: UpstreamRules) -> Upstre
         return UpstreamUnits(Upstream(name, origin), Endpoints(name, ()))
     sticky = service.spec.session_affinity == "ClientIP"
     check, mistakes = _health_check(service, origin=origin)
+    cap, faults = cap_of_service(msgspec.to_builtins(service.metadata.annotations), origin)
     upstream = Upstream(
         name=name,
         origin=origin,
         balancer="hash" if sticky else rules.balancer,
         hash_by="client_ip" if sticky else rules.hash_by,
         health_check=check or msgspec.UNSET,
+        cap=cap or msgspec.UNSET,
     )
     if service.spec.type == "ExternalName":
         endpoints, problems = _external(service, int(number), origin=origin)
     else:
         endpoints, problems = _of_slices(view, service, number=int(number), zone=rules.zone)
-    return UpstreamUnits(upstream, Endpoints(name, endpoints), (*problems, *mistakes))
+    return UpstreamUnits(upstream, Endpoints(name, endpoints), (*problems, *mistakes, *faults))
 
 
 def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUnits:
@@ -125,6 +128,7 @@ def static_units(static: StaticUpstream, *, rules: UpstreamRules) -> UpstreamUni
             hash_by=hash_by,
             tls=tls or None,
             health_check=static.health_check or msgspec.UNSET,
+            cap=static.cap or msgspec.UNSET,
         ),
         Endpoints(name, endpoints),
     )

@@ -209,7 +209,9 @@ class Builder:
             counters=self._worker.counters,
             rng=self._random,
             health=self._health,
+            own_column=self._worker.column,
             room=self.room,
+            clock=self._worker.clock,
         )
         process = units.process
         if process is not self._limits_of:

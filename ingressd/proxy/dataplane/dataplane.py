@@ -372,6 +372,7 @@ class Dataplane:
         self._store.rotate(wall)
         worker.date_line = f"Date: {formatdate(wall, usegmt=True)}\r\n".encode("ascii")
         for group in self._builder.groups.values():
+            group.budget.publish(now)
             for endpoint in group.endpoints.values():
                 pool = endpoint.pool
                 if pool.idle:

@@ -5,6 +5,7 @@ from ingressd.proxy.runtime.runtime cimport CompiledRoute, Runtime
 from ingressd.proxy.runtime.worker cimport Worker
 from ingressd.proxy.upstream.connection cimport ResponseHandler, UpstreamConnection
 from ingressd.proxy.upstream.endpoint cimport EndpointState
+from ingressd.proxy.upstream.group cimport UpstreamGroup
 
 
 cdef class Attempts(ResponseHandler):
@@ -14,6 +15,7 @@ cdef class Attempts(ResponseHandler):
     cdef EndpointState _endpoint
     cdef bint _fresh
     cdef bytes _message
+    cdef object _queue
     cdef list _replay
     cdef long _replay_bytes
     cdef bint _request_ended
@@ -37,6 +39,7 @@ cdef class Attempts(ResponseHandler):
     cdef public Worker worker
     cpdef _attempt(self, double now)
     cdef EndpointState _next_endpoint(self, double now)
+    cdef _begin(self, UpstreamGroup group, EndpointState endpoint, double now)
     cdef _take(self, EndpointState endpoint)
     cpdef _leave(self)
     cdef _send(self, UpstreamConnection connection, double now)

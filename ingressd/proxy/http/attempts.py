@@ -23,6 +23,8 @@ from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnecti
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
 from ingressd.proxy.upstream.failure import FAULTS, TIMEOUTS, Failure
+from ingressd.proxy.upstream.group import UpstreamGroup
+from ingressd.proxy.upstream.request_queue import RequestQueue
 
 OUT_OF_RESOURCES: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
@@ -40,6 +42,7 @@ class Attempts(ResponseHandler):
         "_endpoint",
         "_fresh",
         "_message",
+        "_queue",
         "_replay",
         "_replay_bytes",
         "_request_ended",
@@ -84,6 +87,7 @@ class Attempts(ResponseHandler):
     _connect: asyncio.Task[None] | None
     _fresh: bool  # no pooled connection any more
     _message: bytes  # the request's head as it is sent
+    _queue: RequestQueue | None  # in which this waits for an endpoint
     _replay: list[bytes] | None  # what came of the body, framed, as long as it may have to be sent again
     _replay_bytes: int
     _request_ended: bool
@@ -103,8 +107,8 @@ class Attempts(ResponseHandler):
 
     @property
     def connecting(self) -> bool:
-        """Whether a connection is being made, so that the deadline is that of the endpoint, not of the client."""
-        return self._connect is not None
+        """Whether an endpoint is waited for, so that the deadline is that of the endpoint, not of the client."""
+        return self._connect is not None or self._queue is not None
 
     def _replayable(self) -> bool:
         """Whether everything of the body that has come is still here."""
@@ -118,14 +122,23 @@ class Attempts(ResponseHandler):
         if route is None or route.group is None or head is None:
             return
         group = route.group
+        if group.queue is not None:
+            self._attempt_within_cap(group, group.queue, now)
+            return
         endpoint = self._next_endpoint(now)
         if endpoint is None:
             self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
             return
+        self._take(endpoint)
+        self._begin(group, endpoint, now)
+
+    def _begin(self, group: UpstreamGroup, endpoint: EndpointState, now: float) -> None:
+        """Go, to an endpoint that counts this request already."""
         self._tries += 1
         if self._tries == 1:
             group.budget.count_request(now)
-        self._take(endpoint)
+        self.worker.column[self._base + REQUESTS] += 1
+        self.upstream_addr = self.upstream_addr + ", " + endpoint.name if self.upstream_addr else endpoint.name
         self._over_next_connection(endpoint, now)
 
     def _over_next_connection(self, endpoint: EndpointState, now: float) -> None:
@@ -184,17 +197,86 @@ class Attempts(ResponseHandler):
 
     def _take(self, endpoint: EndpointState) -> None:
         self._endpoint = endpoint
-        column = self.worker.column
-        base = self._base = endpoint.base
-        column[base + IN_FLIGHT] += 1
-        column[base + REQUESTS] += 1
-        self.upstream_addr = self.upstream_addr + ", " + endpoint.name if self.upstream_addr else endpoint.name
+        self._base = endpoint.base
+        self.worker.column[self._base + IN_FLIGHT] += 1
 
     def _leave(self) -> None:
         """This attempt is over, however it went."""
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             self.worker.column[self._base + IN_FLIGHT] -= 1
+            if endpoint.queue is not None:
+                endpoint.queue.left(endpoint)
+
+    # ------------------------------------------------------------------------------------------------ the cap
+    def _attempt_within_cap(self, group: UpstreamGroup, queue: RequestQueue, now: float) -> None:
+        """Go to an endpoint that may have one more, or wait for one, or be refused."""
+        if not len(queue) and self._go(group, queue, now):
+            return
+        if queue.is_full():
+            self.worker.counters.queue_full += 1
+            self.refuse(STATUS[Failure.QUEUE_FULL], Failure.QUEUE_FULL.value)
+            return
+        self._queue = queue
+        queue.join(self, now)
+        self.client.set_deadline(now + queue.cap.pending_timeout_s)
+
+    def _go(self, group: UpstreamGroup, queue: RequestQueue, now: float) -> bool:
+        """Begin with the first endpoint that has a place; true when that, or the end, has come."""
+        candidates = list(group.balancer.candidates(self._hash_key(group.unit.hash_by), now))
+        if not candidates:
+            self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
+            return True
+        if self._tried is not None:
+            tried = self._tried
+            candidates = [endpoint for endpoint in candidates if endpoint not in tried] or candidates
+        endpoint = queue.choose(candidates, now)
+        return endpoint is not None and self._go_to(group, queue, endpoint, now)
+
+    def _go_to(self, group: UpstreamGroup, queue: RequestQueue, endpoint: EndpointState, now: float) -> bool:
+        """Begin with this endpoint, unless another worker was quicker."""
+        self._take(endpoint)
+        if queue.is_over(endpoint):
+            self._endpoint = None
+            self.worker.column[self._base + IN_FLIGHT] -= 1
+            return False
+        self._wait_no_more()
+        self._begin(group, endpoint, now)
+        return True
+
+    def _wait_no_more(self) -> None:
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.leave(self)
+
+    @property
+    def picky(self) -> bool:
+        """As in `Waiter`."""
+        return self._tried is not None
+
+    def offer(self, endpoint: EndpointState, now: float) -> bool:
+        """As in `Waiter`."""
+        queue = self._queue
+        group = self.route.group if self.route is not None else None
+        if queue is None or group is None:
+            return False
+        usable = group.balancer.usable
+        tried = self._tried
+        if endpoint not in usable or (tried is not None and endpoint in tried and any(e not in tried for e in usable)):
+            return False
+        return self._go_to(group, queue, endpoint, now)
+
+    def look(self, now: float) -> bool:
+        """As in `Waiter`."""
+        queue = self._queue
+        group = self.route.group if self.route is not None else None
+        if queue is None or group is None:
+            return False
+        if group.queue is queue:
+            return self._go(group, queue, now)
+        self._wait_no_more()
+        self._attempt(now)
+        return True
 
     async def _open(self, endpoint: EndpointState, server_name: str, now: float) -> None:
         """Connect, then send. Cancelled when the deadline passes or the client goes away."""
@@ -393,6 +475,7 @@ class Attempts(ResponseHandler):
         connect, self._connect = self._connect, None
         if connect is not None:
             connect.cancel()
+        self._wait_no_more()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -18,6 +18,8 @@ STATUS: Final[dict[Failure, int]] = {
     Failure.SEND_TIMEOUT: 504,
     Failure.STATUS: 502,
     Failure.NO_ENDPOINT: 503,
+    Failure.QUEUE_FULL: 503,
+    Failure.QUEUE_TIMEOUT: 503,
 }
 """Answer of a failure that was not retried, or whose retries failed too."""
 

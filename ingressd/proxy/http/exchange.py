@@ -16,7 +16,7 @@ from ingressd.proxy.http.answers import status_line
 from ingressd.proxy.http.attempts import Attempts
 from ingressd.proxy.http.client_certificates import judge
 from ingressd.proxy.http.downstream import BODILESS, END, UNKNOWN_LENGTH, Downstream
-from ingressd.proxy.http.errors import CLIENT_GONE, OVERLOADED
+from ingressd.proxy.http.errors import CLIENT_GONE, OVERLOADED, STATUS
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES
 from ingressd.proxy.routing.normalise import normalise_path
 from ingressd.proxy.runtime.forwarded import Forwarded
@@ -41,7 +41,9 @@ RETRY_STATUSES: Final = {
 }
 
 
-RETRY_LATER: Final = frozenset({Failure.NO_ENDPOINT.value, OVERLOADED})
+RETRY_LATER: Final = frozenset(
+    {Failure.NO_ENDPOINT.value, Failure.QUEUE_FULL.value, Failure.QUEUE_TIMEOUT.value, OVERLOADED}
+)
 """Why we answer 503 although the same request may well be served in a moment."""
 
 OK_LINE: Final = b"HTTP/1.1 200 OK\r\n"
@@ -94,6 +96,7 @@ class Exchange(Attempts):
         self._tries = 0
         self._tried = None
         self._fresh = False
+        self._queue = None
 
     @property
     def speaks_11(self) -> bool:
@@ -302,6 +305,10 @@ class Exchange(Attempts):
     def on_deadline(self, now: float) -> None:
         """Nothing has moved for too long, and it is not the request's body that is missing."""
         client = self.client
+        if self._queue is not None:
+            self.worker.counters.queue_timeouts += 1
+            self.refuse(STATUS[Failure.QUEUE_TIMEOUT], Failure.QUEUE_TIMEOUT.value)
+            return
         if self._connect is not None:
             connect, self._connect = self._connect, None
             connect.cancel()

@@ -1,6 +1,10 @@
 cdef class RetryBudget:
+    cdef long _cell
+    cdef object _columns
     cdef long _current
     cdef double _next
+    cdef object _own
+    cdef long _published
     cdef list _requests
     cdef list _retries
     cdef double _share

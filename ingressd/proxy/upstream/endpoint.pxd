@@ -11,5 +11,6 @@ cdef class EndpointState:
     cdef public long failures
     cdef public str name
     cdef public object pool
+    cdef public object queue
     cdef public object ring_points
     cdef public long weight

@@ -32,6 +32,7 @@ class EndpointState:
         "name",
         "pool",
         "port",
+        "queue",
         "ring_points",
         "weight",
     )
@@ -55,6 +56,8 @@ class EndpointState:
         self.name = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         """As `$upstream_addr` shows it."""
         self.pool: Any = None
+        self.queue: Any = None
+        """The upstream's `RequestQueue`, where there is a cap on its endpoints' requests."""
         self.current_weight = 0
         """Smooth weighted round robin: what this endpoint is owed."""
         self.ewma_s = -1.0

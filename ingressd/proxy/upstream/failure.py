@@ -23,6 +23,8 @@ class Failure(Enum):
     SEND_TIMEOUT = "upstream did not take the request in time"
     STATUS = "upstream answered a status that is retried"
     NO_ENDPOINT = "no usable endpoint"
+    QUEUE_FULL = "every endpoint has as many requests as it may, and as many wait as may"
+    QUEUE_TIMEOUT = "every endpoint has had as many requests as it may for too long"
 
 
 NOTHING_SENT = frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.TLS, Failure.STALE})

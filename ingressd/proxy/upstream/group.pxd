@@ -5,10 +5,13 @@ from ingressd.proxy.upstream.pool cimport IdleRoom, PoolLimits
 
 
 cdef class UpstreamGroup:
+    cdef object _clock
+    cdef object _columns
     cdef object _contexts
     cdef WorkerCounters _counters
     cdef object _health
     cdef Outbox _outbox
+    cdef object _own_column
     cdef object _random
     cdef IdleRoom _room
     cdef object _share
@@ -17,4 +20,5 @@ cdef class UpstreamGroup:
     cdef public object context
     cdef public dict endpoints
     cdef public PoolLimits limits
+    cdef public object queue
     cdef public object unit

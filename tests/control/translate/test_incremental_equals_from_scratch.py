@@ -16,7 +16,6 @@ from ingressd.control.objects.kubernetes import (
     EndpointConditions,
     EndpointPort,
     EndpointSlice,
-    HealthCheckAnnotations,
     HTTPIngressPath,
     HTTPIngressRuleValue,
     Ingress,
@@ -31,6 +30,7 @@ from ingressd.control.objects.kubernetes import (
     Metadata,
     Secret,
     Service,
+    ServiceAnnotations,
     ServiceBackendPort,
     ServiceMetadata,
     ServicePort,
@@ -143,9 +143,11 @@ def services(draw: st.DrawFn) -> tuple[ObjectKey, Any]:
     metadata = ServiceMetadata(
         name=name,
         namespace=namespace,
-        annotations=HealthCheckAnnotations(
+        annotations=ServiceAnnotations(
             path=draw(st.sampled_from([None, None, "/healthz", "no path"])),
             interval=draw(st.sampled_from([None, "1s", "often"])),
+            max_requests=draw(st.sampled_from([None, None, "5", "many"])),
+            max_pending=draw(st.sampled_from([None, "5", "many"])),
         ),
     )
     return ObjectKey("Service", namespace, name), Service(metadata, spec)

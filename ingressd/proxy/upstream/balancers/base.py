@@ -15,6 +15,8 @@ class Balancer(Protocol):
 
     observes_latency: ClassVar[bool]
     """True when `observe` wants every answer; the exchange skips the call otherwise."""
+    usable: list[EndpointState]
+    """Those that may be picked, as of the last pick."""
 
     def update(self, endpoints: Sequence[EndpointState]) -> None:
         """Take a new list. States of addresses that stay must be the same objects."""
