@@ -154,7 +154,7 @@ class Acceptor:
         full = self.worker.counters.connections >= self.worker.current.process.max_connections
         room = 0 if full else LET_IN
         for _ in range(BURST):
-            if room <= 0 and (full or not plain or not overload.may_refuse()):
+            if room <= 0 and (full or not plain or not overload.accounts_for() or not overload.may_refuse()):
                 return
             began_s = overload.cpu()
             sock = self._take()

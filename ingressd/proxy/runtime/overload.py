@@ -32,6 +32,8 @@ PER_TURN: Final = 64
 PATIENCE_S: Final = 0.25
 PATIENCE_TURNS: Final = 4
 """A request is refused when it has waited for both: through a pause nobody is served in its stead."""
+PAUSE_SHARE: Final = 0.02
+"""Less CPU time than this in the time the loop was late: it was stopped. Under a CPU quota it is throttled, to more."""
 SHARE: Final = 0.025
 """Of the CPU time that goes into refusing; what has been spent on reading is not in it."""
 MOST_OWED_S: Final = 0.005
@@ -65,8 +67,10 @@ class Overload:
         "_complained_s",
         "_cpu_s",
         "_last_s",
+        "_looked_cpu_s",
         "_owed_s",
         "_passing",
+        "_paused_s",
         "_probes",
         "_served",
         "_shorten",
@@ -89,8 +93,10 @@ class Overload:
         self.cpu = cpu
         self._cpu_s = 0.0
         self._last_s = 0.0
+        self._looked_cpu_s = 0.0
         self._owed_s = 0.0
         self._passing: Any = None
+        self._paused_s = float("-inf")
         self._turning = False
         self._turn_number = 0
         self._waiting: deque[tuple[Waiting, float, int]] = deque()
@@ -100,6 +106,10 @@ class Overload:
     # ------------------------------------------------------------------------------------------------ on and off
     def look(self, lag_s: float, backlog: int) -> None:
         """Hear how late the loop was, and how many connections wait to be accepted, every `LOOK_S`."""
+        cpu_s = self.cpu()
+        if lag_s >= PATIENCE_S and cpu_s - self._looked_cpu_s < PAUSE_SHARE * lag_s:
+            self._paused_s = self._worker.clock()
+        self._looked_cpu_s = cpu_s
         if lag_s >= TARGET_S or backlog >= BACKLOG:
             self.begin()
         elif self._worker.shedding is not None and self._worker.clock() - self._last_s >= REST_S:
@@ -143,6 +153,12 @@ class Overload:
     def is_probe(self, data: bytes | bytearray) -> bool:
         """Whether this begins the request of a load balancer that looks whether we live."""
         return data.startswith(self._probes)
+
+    def accounts_for(self) -> bool:
+        """Whether others, and no pause, explain why somebody has waited for `PATIENCE_S`. A loop that was late by that
+        and used no CPU time stood still, with everything around it, and who came meanwhile is served in no time.
+        """
+        return self._worker.clock() - self._paused_s >= PATIENCE_S
 
     def may_refuse(self) -> bool:
         """Whether there is time left to refuse somebody."""

@@ -15,6 +15,7 @@ from stage.played import make_stage
 from ingressd.model.units import Listener
 from ingressd.proxy.listener import acceptor as module
 from ingressd.proxy.listener.acceptor import Acceptor
+from ingressd.proxy.runtime.overload import PATIENCE_S
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -26,7 +27,7 @@ class Door:
     def __init__(self, stage: Any) -> None:
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.sock.setblocking(False)
-        self.worker = stage.worker
+        self.worker, self.now = stage.worker, stage.now
         self.overload = stage.dataplane._overload
         self.overload.cpu = self._cpu
         self._cpu_s = 0.0
@@ -101,12 +102,33 @@ def test_few_are_let_in_and_who_has_waited_is_refused(monkeypatch: pytest.Monkey
     at_the_door(scene)
 
 
-def test_who_has_just_come_is_not_refused() -> None:
+def test_who_has_just_come_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 60.0)
+
     def scene(door: Door) -> None:
         door.knock(REQUEST)
         door.knock(REQUEST)
         door.accept(time_to_refuse=True)
         assert door.worker.counters.shed == 0
+
+    at_the_door(scene)
+
+
+def test_who_waited_through_a_pause_is_not_refused_and_let_in_turn_by_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stood still has nobody to shed: the loop was late, and has nothing to do."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+
+    def scene(door: Door) -> None:
+        for _ in range(4):
+            door.knock(REQUEST)
+        door.overload.look(1.4, 4)
+        for turn in range(1, 4):
+            door.accept(time_to_refuse=True)
+            assert (len(door.acceptor._tasks), door.worker.counters.shed) == (turn * module.LET_IN, 0)
+        door.now[0] += PATIENCE_S
+        door.knock(REQUEST)
+        door.accept(time_to_refuse=True)
+        assert door.worker.counters.shed == 1
 
     at_the_door(scene)
 
