@@ -117,6 +117,14 @@ def placed(
         yield place
 
 
+def waited_s(pid: int) -> float:
+    """How long a process had to wait for a CPU until now: ours has one for itself, so for strangers."""
+    waited = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        waited += int((task / "schedstat").read_text().split()[1])
+    return waited / 1e9
+
+
 def cpu_share(pid: int, seconds: float) -> float:
     """How much of a CPU a process uses while we sleep for so long."""
     before, began = procfs.cpu_used([pid]), time.monotonic()

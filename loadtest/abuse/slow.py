@@ -9,7 +9,7 @@ from loadtest import procfs
 from loadtest.abuse.canary import Canary, none_failed
 from loadtest.abuse.held import Lives
 from loadtest.abuse.outcome import Outcome, at_most, told
-from loadtest.abuse.place import CANARY, DEADLINE_S, HOST, placed
+from loadtest.abuse.place import CANARY, DEADLINE_S, HOST, placed, waited_s
 from loadtest.control.child import Child
 
 BASELINE_S = 4.0
@@ -72,7 +72,8 @@ def measure(scenario: str, command: Sequence[str], *, clients: int) -> list[Outc
         port = place.https_port if listener == "https" else place.http_port
         canary.for_seconds(1.0)
         before = canary.for_seconds(BASELINE_S)
-        memory = procfs.memory_kib(place.pid)[0]
+        worker = place.workers()["worker 0"]
+        memory, waited = procfs.memory_kib(place.pid)[0], waited_s(worker)
         lives = Lives(port)
         canary.begin()
         began: dict[str, dict[int, float]] = {}
@@ -87,11 +88,13 @@ def measure(scenario: str, command: Sequence[str], *, clients: int) -> list[Outc
         grown = procfs.memory_kib(place.pid)[0] - memory
         lives.watch(max(map(deadline_s, kinds)) + 3 * GRACE_S)
         during = canary.end()
+        waited = waited_s(worker) - waited
     count = sum(len(those) for those in began.values())
     outcomes = [
         told(scenario, "clients at once", f"{count}" + (f", {len(failed)} failed: {failed[0]}" if failed else "")),
         at_most(scenario, "canary, p99 added", during.p99_ms - before.p99_ms, ADDED_MS, unit="ms", digits=1),
         none_failed(scenario, "canary", during),
+        told(scenario, "the worker had to wait for its CPU", f"{waited * 1e3:.0f} ms"),
         told(scenario, "memory for each", f"{grown / max(1, count):.1f} KiB"),
     ]
     for kind, since in began.items():

@@ -10,7 +10,7 @@ from loadtest.abuse.canary import Canary, none_failed
 from loadtest.abuse.children import on_load_cpu
 from loadtest.abuse.held import Lives
 from loadtest.abuse.outcome import Outcome, at_most, told
-from loadtest.abuse.place import CANARY, DEADLINE_S, HOST, placed
+from loadtest.abuse.place import CANARY, DEADLINE_S, HOST, placed, waited_s
 from loadtest.abuse.slow import ADDED_MS, BASELINE_S, GRACE_S
 from loadtest.launch import die_with_parent, find
 
@@ -39,7 +39,8 @@ def measure(scenario: str, command: Sequence[str], *, clients: int) -> list[Outc
         argv = [program, "-c", str(clients), "-r", str(RATE), "-l", str(SECONDS), "-p", "3", *mode, url]
         canary.for_seconds(1.0)
         before = canary.for_seconds(BASELINE_S)
-        lives = Lives(place.http_port)
+        worker = place.workers()["worker 0"]
+        lives, waited = Lives(place.http_port), waited_s(worker)
         canary.begin()
         with subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_begin
@@ -52,10 +53,12 @@ def measure(scenario: str, command: Sequence[str], *, clients: int) -> list[Outc
             said = attack.stdout.read().decode(errors="replace")
         lives.watch(DEADLINE_S + 2 * GRACE_S)
         during = canary.end()
+        waited = waited_s(worker) - waited
     return [
         told(scenario, "clients at once", f"{at_once} of {lives.count}"),
         at_most(scenario, "canary, p99 added", during.p99_ms - before.p99_ms, ADDED_MS, unit="ms", digits=1),
         none_failed(scenario, "canary", during),
+        told(scenario, "the worker had to wait for its CPU", f"{waited * 1e3:.0f} ms"),
         at_most(scenario, "closed after", lives.longest_s(), DEADLINE_S + GRACE_S, unit="s", digits=1),
         told(scenario, "its own verdict", verdict(said)),
     ]
