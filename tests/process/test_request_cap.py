@@ -37,6 +37,8 @@ class Counting:
     def _play(self, connection: Played) -> None:
         while head := connection.head():
             path = head.split()[1].decode()
+            if head.startswith(b"POST "):
+                connection.body(1)
             with self._changed:
                 self.arrived.append(path)
                 self._has += 1
@@ -132,6 +134,27 @@ def test_no_endpoint_ever_has_more_than_it_may(tmp_path: Path, counting: list[Co
         assert number_of(ingressd, "ingressd_upstream_requests_queued_total") > 0
     assert statuses == [200] * 480
     assert [upstream.most for upstream in counting] == [3, 3]
+
+
+def test_who_finds_one_endpoint_dead_waits_for_the_other(tmp_path: Path, counting: list[Counting]) -> None:
+    upstream, dead = counting
+    upstream.slow_s = 0.002
+    dead.scripted.close()
+    statuses = []
+    with behind(tmp_path, upstream, dead, workers=2, maxRequests=2, pendingTimeout="60s") as ingressd:
+
+        def visit() -> None:
+            for _ in range(20):
+                reply = ask(ingressd.http, host="api.test", method="POST", body=b"x", timeout_s=BUSY_PATIENCE_S)
+                statuses.append(reply.status)
+
+        threads = [threading.Thread(target=visit) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200] * 240
+    assert (upstream.most, len(upstream.arrived)) == (2, 240)
 
 
 def test_who_waits_goes_in_order_and_who_is_too_many_comes_back_later(tmp_path, counting) -> None:
