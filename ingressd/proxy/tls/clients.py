@@ -190,14 +190,14 @@ class ClientGuards:
         """The policy that holds for a normalised host, None where clients are not asked for anything.
 
         Hosts are matched as the route table does: a host with routes of its own is not its wildcard's, unless that
-        says that it covers it.
+        says that it covers it, and then it comes before what objects say of the host.
         """
         unit = self._policies.get(host)
-        if unit is None:
+        if unit is None or not unit.covers:
             wildcard = self._policies.get(b"*" + host[host.find(b".") :]) if b"." in host else None
-            if wildcard is not None and (wildcard.covers or not self._table.has(host)):
+            if wildcard is not None and (wildcard.covers or (unit is None and not self._table.has(host))):
                 unit = wildcard
-            elif not self._table.knows(host):
+            elif unit is None and not self._table.knows(host):
                 unit = self._policies.get(b"")
             if unit is None:
                 return None

@@ -68,6 +68,14 @@ def test_unless_the_wildcard_covers_it(ca) -> None:
     assert of(b"x.a.test") is not None
 
 
+def test_whose_wildcard_covers_a_host_has_the_last_word(ca) -> None:
+    """An object cannot switch off what the configuration file asks."""
+    wishes = (wish("*.a.test", covers=True), wish("x.a.test", verify="off"), wish("y.a.test", covers=True))
+    of = guards(*wishes, hosts=["x.a.test"], authorities=[ca]).of
+    assert of(b"x.a.test").unit.host == "*.a.test"
+    assert of(b"y.a.test").unit.host == "y.a.test"
+
+
 def test_the_catch_all_takes_who_is_nobodys(ca) -> None:
     of = guards(wish(""), hosts=["", "a.test", "*.b.test"], authorities=[ca]).of
     assert of(b"a.test") is None
