@@ -10,6 +10,7 @@ cdef class EndpointState:
     cdef public double ewma_s
     cdef public long failures
     cdef public str name
+    cdef public bint on_trial
     cdef public object pool
     cdef public object queue
     cdef public object ring_points

@@ -30,6 +30,7 @@ class EndpointState:
         "ewma_s",
         "failures",
         "name",
+        "on_trial",
         "pool",
         "port",
         "queue",
@@ -64,9 +65,11 @@ class EndpointState:
         """Peak EWMA of latency at `ewma_at`; negative while nothing was observed."""
         self.ewma_at = 0.0
         self.failures = 0
-        """Consecutive connect failures, as `outlier` counts them."""
+        """Failures in a row, as `outlier` counts them: over all workers, as far as this one knows."""
         self.ejected_until = 0.0
-        """Time (monotonic seconds) until which this endpoint is passed over; 0.0 when it is not ejected."""
+        """Time (monotonic seconds) until which this endpoint is passed over; 0.0 when it never was, or was let back."""
+        self.on_trial = False
+        """Ejected, but for one request of this worker that tries it."""
         self.ring_points: tuple[int, ...] = ()
         """Points on the hash ring, cached because they depend on the address alone."""
 

@@ -3,8 +3,8 @@
 ingress-nginx sets `max_fails=0` and never ejects; but there every request finds a bad endpoint anew, and waits for the
 connect timeout if the endpoint is a black hole. So: one connect timeout ejects, and so do `CONSECUTIVE` failures in a
 row: connections refused or broken, answers that are no HTTP, that end early or never come, and statuses of 500 and up.
-Back-off is 1 s, doubled with each further failure up to 30 s; when it ends the endpoint is tried again, and one more
-failure ejects it again. An answer below 500 that came whole forgets everything.
+Back-off is 1 s, doubled with each further failure up to 30 s; when it ends, one request of the pod tries the endpoint,
+and one more failure ejects it again. An answer below 500 that came whole forgets everything.
 
 The row is that of the pod: every worker counts in its own column of the shared table, keyed by the slot of upstream and
 address, and what it counted before anybody's success is void. Whoever ejects rings the bell, which every balancer
@@ -34,6 +34,8 @@ CONSECUTIVE: Final = 5
 
 BACKOFF_S: Final = 1.0
 BACKOFF_MAX_S: Final = 30.0
+TRIAL_S: Final = 1.0
+"""How long the request that tries an endpoint keeps others from trying it, too."""
 
 
 _NO_SLOT: Final = SharedTable.base(0)
@@ -107,6 +109,11 @@ class PodHealth:
         own[base + EJECTED_UNTIL_MS] = int(until * 1000)
         ring(self.bell, now, process=self._number)
 
+    def lift(self, base: int, now: float) -> None:
+        """The ejection that this worker began does not count any more."""
+        self._own[base + EJECTED_UNTIL_MS] = 0
+        ring(self.bell, now, process=self._number)
+
     def ejected_until(self, base: int) -> float:
         """Until when the endpoint is passed over, in monotonic seconds; it may be in the past."""
         until_cell, began_cell = base + EJECTED_UNTIL_MS, base + EJECTED_AT_US
@@ -121,8 +128,9 @@ class PodHealth:
 
 def failed(endpoint: EndpointState, now: float, *, at_once: bool, health: PodHealth | None) -> bool:
     """Count a failure at `now` (monotonic seconds), one that ejects `at_once` or one of several; whether it ejects."""
-    if is_ejected(endpoint, now, health):
+    if is_ejected(endpoint, now, health) and not endpoint.on_trial:
         return False  # Tries that were under way when it was ejected must not double the back-off.
+    endpoint.on_trial = False
     shared = health if endpoint.base > _NO_SLOT else None
     if shared is not None:
         endpoint.failures = shared.failed(endpoint.base, now, at_once=at_once)
@@ -138,17 +146,36 @@ def failed(endpoint: EndpointState, now: float, *, at_once: bool, health: PodHea
 
 
 def succeeded(endpoint: EndpointState, now: float, health: PodHealth | None) -> None:
-    """It did its work. An ejection that runs is left to run out: the other workers' tries may still fail."""
+    """It did its work. An ejection that runs is left to run out, but for a trial: the other workers' tries may fail."""
     endpoint.failures = 0
-    if health is not None and endpoint.base > _NO_SLOT:
-        health.succeeded(endpoint.base, now)
+    shared = health if endpoint.base > _NO_SLOT else None
+    if shared is not None:
+        shared.succeeded(endpoint.base, now)
+    if endpoint.on_trial:
+        endpoint.on_trial = False
+        endpoint.ejected_until = 0.0
+        if shared is not None:
+            shared.lift(endpoint.base, now)
 
 
 def is_ejected(endpoint: EndpointState, now: float, health: PodHealth | None) -> bool:
     """Whether anybody's ejection of this endpoint runs at `now`; keeps what the endpoint knows of it up to date."""
-    until = endpoint.ejected_until
     if health is not None and endpoint.base > _NO_SLOT:
-        until = health.ejected_until(endpoint.base)
+        endpoint.ejected_until = health.ejected_until(endpoint.base)
         endpoint.failures = health.streak(endpoint.base)
-    endpoint.ejected_until = until if until > now else 0.0
-    return until > now
+    return endpoint.ejected_until > now
+
+
+def begins_trial(endpoint: EndpointState, now: float, health: PodHealth | None) -> bool:
+    """Of an endpoint that `is_ejected` no more: whether nobody has had an answer since, and one request is to try it.
+
+    Whoever is told so tries it; for `TRIAL_S` it stays ejected for all others. What a probe has lifted needs no trial.
+    """
+    if not endpoint.ejected_until or endpoint.failures < CONSECUTIVE:
+        endpoint.on_trial = False
+        return False
+    endpoint.on_trial = True
+    endpoint.ejected_until = now + TRIAL_S
+    if health is not None and endpoint.base > _NO_SLOT:
+        health.eject(endpoint.base, now, endpoint.ejected_until)
+    return True

@@ -199,3 +199,44 @@ def test_two_rings_at_the_same_moment_are_two(two):
     first = two.bell[0]
     ring(two.bell, 100.0, process=1)
     assert two.bell[0] != first
+
+
+def counted(two, now, *, worker=0):
+    """How many of 120 picks are the first endpoint."""
+    return sum(two.balancers[worker].pick(b"%d" % turn, now) is two.states[worker][0] for turn in range(120))
+
+
+def test_when_back_off_ends_one_request_of_the_pod_tries_the_endpoint(two):
+    fail(two, 100.0, times=CONSECUTIVE)
+    assert counted(two, 101.1) == 1
+    assert counted(two, 101.1, worker=1) == 0
+    assert counted(two, 101.5) == 0
+
+
+def test_a_trial_that_fails_ejects_for_twice_as_long(two):
+    fail(two, 100.0, times=CONSECUTIVE)
+    assert counted(two, 101.1) == 1
+    fail(two, 101.2)
+    assert two.states[0][0].ejected_until == 103.2
+    assert counted(two, 103.1) == counted(two, 103.1, worker=1) == 0
+    assert counted(two, 103.3, worker=1) == 1
+    assert counted(two, 103.3) == 0
+
+
+def test_a_trial_that_succeeds_lets_everybody_back(two):
+    fail(two, 100.0, times=CONSECUTIVE)
+    assert counted(two, 101.1) == 1
+    succeed(two, 101.2)
+    for worker in range(2):
+        assert len(two.picked(worker, 101.2)) == 3
+    fail(two, 101.3, times=CONSECUTIVE - 1)
+    assert len(two.picked(1, 101.3)) == 3
+
+
+def test_a_trial_of_which_nothing_is_heard_is_made_again(two):
+    fail(two, 100.0, times=CONSECUTIVE)
+    assert counted(two, 101.1) == 1
+    assert counted(two, 102.2, worker=1) == 1
+    succeed(two, 102.3)
+    for worker in range(2):
+        assert counted(two, 103.4, worker=worker) > 1

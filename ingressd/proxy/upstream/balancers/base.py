@@ -52,7 +52,7 @@ class EndpointSet:
     SYNC_S = 0.1
     observes_latency: ClassVar[bool] = False
 
-    __slots__ = ("_bell", "_due", "_eligible", "_health", "_only", "_random", "_rung", "usable")
+    __slots__ = ("_bell", "_due", "_eligible", "_health", "_only", "_random", "_rung", "_trials", "usable")
 
     def __init__(self, rng: Random, *, health: outlier.PodHealth | None = None) -> None:
         """`health` is what the pod knows of endpoints; None keeps ejections to this worker."""
@@ -60,6 +60,7 @@ class EndpointSet:
         self._health = health
         self._bell: outlier.Cells = health.bell if health is not None else [0]
         self._rung = 0
+        self._trials: list[EndpointState] = []  # Each is picked once, whoever's turn it is.
         self._eligible: list[EndpointState] = []
         self._only: EndpointState | None = None
         self._due = 0.0
@@ -71,6 +72,7 @@ class EndpointSet:
         self._eligible = [endpoint for endpoint in weighted if not endpoint.draining] or weighted
         self._only = self._eligible[0] if len(self._eligible) == 1 else None
         self._due = 0.0
+        self._trials = []
         self.usable = self._eligible
         self._usable_changed()
 
@@ -91,11 +93,21 @@ class EndpointSet:
         outlier.succeeded(endpoint, now, self._health)
 
     def _refresh(self, now: float) -> None:
-        """Work out `usable` again: one ejected by anybody leaves, one whose time has passed comes back."""
+        """Work out `usable` again: one ejected by anybody leaves, one whose time has passed is tried by one request."""
         self._due = now + self.SYNC_S
         self._rung = self._bell[0]  # Before what it speaks of is read: who rings meanwhile is heard at the next pick.
         health = self._health
-        usable = [one for one in self._eligible if not outlier.is_ejected(one, now, health)] or self._eligible
+        usable = []
+        for endpoint in self._eligible:
+            if outlier.is_ejected(endpoint, now, health):
+                continue
+            if outlier.begins_trial(endpoint, now, health):
+                if endpoint not in self._trials:
+                    self._trials.append(endpoint)
+            else:
+                usable.append(endpoint)
+        if not usable:
+            usable = self._eligible
         if usable != self.usable:
             self.usable = usable
             self._usable_changed()

@@ -52,6 +52,8 @@ class ConsistentHash(EndpointSet):
             return only
         if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
+            if self._trials:
+                return self._trials.pop()
         points = self._points
         if not points:
             return None

@@ -33,6 +33,8 @@ class LeastRequest(EndpointSet):
             return only
         if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
+            if self._trials:
+                return self._trials.pop()
         usable = self.usable
         count = len(usable)
         if count < 2:

@@ -35,6 +35,8 @@ class RoundRobin(EndpointSet):
             return only
         if now >= self._due or self._bell[0] != self._rung:
             self._refresh(now)
+            if self._trials:
+                return self._trials.pop()
         usable = self.usable
         if not self._equal:
             return self._pick_smooth(usable)

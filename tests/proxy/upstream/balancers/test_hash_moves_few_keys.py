@@ -64,7 +64,9 @@ def test_keys_of_an_ejected_endpoint_go_to_its_heirs_and_come_back(fleet):
         else:
             assert during[key] is before[key]
     assert len({during[key] for key in KEYS if before[key] is gone}) == 4
-    assert {key: balancer.pick(key, 3.0) for key in KEYS} == before
+    assert balancer.pick(KEYS[0], 3.0) is gone, "one request tries it"
+    balancer.succeeded(gone, 3.0)
+    assert {key: balancer.pick(key, 3.2) for key in KEYS} == before
 
 
 def test_candidates_are_the_heirs_in_order(fleet):
