@@ -24,6 +24,7 @@ HOT = [
     "ingressd/proxy/http/client.py",
     "ingressd/proxy/http/downstream.py",
     "ingressd/proxy/http/exchange.py",
+    "ingressd/proxy/http/placing.py",
     "ingressd/proxy/http/retry.py",
     "ingressd/proxy/listener/acceptor.py",
     "ingressd/proxy/routing/normalise.py",

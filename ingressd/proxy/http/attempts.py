@@ -1,4 +1,4 @@
-"""The attempts of an exchange: which endpoint, over which connection, and whether there is another one after a failure.
+"""The attempts of an exchange: over which connection, and whether there is another one after a failure.
 
 The retry law itself is `retry.may_retry`; here is what it is asked with, and what follows from its answer.
 """
@@ -10,21 +10,17 @@ import errno
 import ssl
 from typing import Final
 
-from ingressd.observe.shared_table import FAILURES, IN_FLIGHT, REQUESTS
-from ingressd.protocol.h1 import RequestHead
+from ingressd.observe.shared_table import FAILURES, REQUESTS
 from ingressd.proxy.drain.linger import has_unread
-from ingressd.proxy.http.downstream import Downstream
 from ingressd.proxy.http.errors import STATUS
+from ingressd.proxy.http.placing import Placing
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES, may_retry
-from ingressd.proxy.runtime.forwarded import Forwarded
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
-from ingressd.proxy.runtime.worker import Worker
-from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
+from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
 from ingressd.proxy.upstream.failure import FAULTS, TIMEOUTS, Failure
 from ingressd.proxy.upstream.group import UpstreamGroup
-from ingressd.proxy.upstream.request_queue import RequestQueue
 
 OUT_OF_RESOURCES: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
@@ -32,30 +28,21 @@ OUT_OF_RESOURCES: Final = frozenset(
 """Why a connection can fail without the endpoint having been asked: file descriptors, memory, or ports used up."""
 
 
-class Attempts(ResponseHandler):
+class Attempts(Placing):
     """The upstream's side of an exchange. `Exchange` sets every attribute, and is the only class made of it."""
 
     __slots__ = (
-        "_base",
         "_connect",
         "_connection",
-        "_endpoint",
         "_fresh",
         "_message",
-        "_queue",
         "_replay",
         "_replay_bytes",
         "_request_ended",
         "_sent",
-        "_tried",
         "_tries",
         "answering",
-        "client",
         "error",
-        "forwarded",
-        "head",
-        "host",
-        "route",
         "runtime",
         "started_s",
         "tunnelling",
@@ -63,16 +50,9 @@ class Attempts(ResponseHandler):
         "upstream_s",
         "upstream_started_s",
         "upstream_status",
-        "worker",
     )
 
-    client: Downstream
-    worker: Worker
     runtime: Runtime
-    head: RequestHead | None
-    route: CompiledRoute | None
-    forwarded: Forwarded | None
-    host: bytes  # in its normal form
     error: str | None  # why, when the answer is ours or was cut
     answering: bool  # the head of an answer has gone out: the only failure left is to cut it short
     tunnelling: bool
@@ -81,23 +61,15 @@ class Attempts(ResponseHandler):
     upstream_status: int
     upstream_started_s: float  # when the request left, in this attempt
     upstream_s: float  # until the response's head came; below 0 without one
-    _base: int  # of the endpoint's cells, while an attempt counts there
     _connection: UpstreamConnection | None
-    _endpoint: EndpointState | None
     _connect: asyncio.Task[None] | None
     _fresh: bool  # no pooled connection any more
     _message: bytes  # the request's head as it is sent
-    _queue: RequestQueue | None  # in which this waits for an endpoint
     _replay: list[bytes] | None  # what came of the body, framed, as long as it may have to be sent again
     _replay_bytes: int
     _request_ended: bool
     _sent: bool
     _tries: int
-    _tried: list[EndpointState] | None
-
-    def refuse(self, status: int, reason: str, *, close: bool = False) -> None:
-        """End the exchange with one of our own answers; after the first byte of another one, cut that short instead."""
-        raise NotImplementedError
 
     def _cut(self, reason: str) -> None:
         raise NotImplementedError
@@ -163,120 +135,6 @@ class Attempts(ResponseHandler):
         self.worker.outbox.note_opening()
         self.client.set_deadline(now + route.connect_timeout_s)
         self._connect = self.worker.loop.create_task(self._open(endpoint, server_name, now), name="upstream connect")
-
-    def _next_endpoint(self, now: float) -> EndpointState | None:
-        route = self.route
-        if route is None or route.group is None:
-            return None
-        balancer = route.group.balancer
-        key = self._hash_key(route.group.unit.hash_by)
-        tried = self._tried
-        if tried is None:
-            return balancer.pick(key, now)
-        first = None
-        for candidate in balancer.candidates(key, now):
-            if candidate not in tried:
-                return candidate
-            first = first or candidate
-        return first
-
-    def _hash_key(self, hash_by: str) -> bytes | None:
-        if not hash_by:
-            return None
-        head = self.head
-        forwarded = self.forwarded
-        if head is None or forwarded is None:
-            return None
-        if hash_by == "client_ip":
-            return forwarded.client_ip.encode("latin-1")
-        if hash_by == "uri":
-            return head.target
-        if hash_by == "host":
-            return self.host
-        return self._field(hash_by.removeprefix("header:").lower().encode("latin-1"))
-
-    def _take(self, endpoint: EndpointState) -> None:
-        self._endpoint = endpoint
-        self._base = endpoint.base
-        self.worker.column[self._base + IN_FLIGHT] += 1
-
-    def _leave(self) -> None:
-        """This attempt is over, however it went."""
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            self.worker.column[self._base + IN_FLIGHT] -= 1
-            if endpoint.queue is not None:
-                endpoint.queue.left(endpoint)
-
-    # ------------------------------------------------------------------------------------------------ the cap
-    def _attempt_within_cap(self, group: UpstreamGroup, queue: RequestQueue, now: float) -> None:
-        """Go to an endpoint that may have one more, or wait for one, or be refused."""
-        if not len(queue) and self._go(group, queue, now):
-            return
-        if queue.is_full():
-            self.worker.counters.queue_full += 1
-            self.refuse(STATUS[Failure.QUEUE_FULL], Failure.QUEUE_FULL.value)
-            return
-        self._queue = queue
-        queue.join(self, now)
-        self.client.set_deadline(now + queue.cap.pending_timeout_s)
-
-    def _go(self, group: UpstreamGroup, queue: RequestQueue, now: float) -> bool:
-        """Begin with the first endpoint that has a place; true when that, or the end, has come."""
-        candidates = list(group.balancer.candidates(self._hash_key(group.unit.hash_by), now))
-        if not candidates:
-            self.refuse(STATUS[Failure.NO_ENDPOINT], Failure.NO_ENDPOINT.value)
-            return True
-        if self._tried is not None:
-            tried = self._tried
-            candidates = [endpoint for endpoint in candidates if endpoint not in tried] or candidates
-        endpoint = queue.choose(candidates, now)
-        return endpoint is not None and self._go_to(group, queue, endpoint, now)
-
-    def _go_to(self, group: UpstreamGroup, queue: RequestQueue, endpoint: EndpointState, now: float) -> bool:
-        """Begin with this endpoint, unless another worker was quicker."""
-        self._take(endpoint)
-        if queue.is_over(endpoint):
-            self._endpoint = None
-            self.worker.column[self._base + IN_FLIGHT] -= 1
-            return False
-        self._wait_no_more()
-        self._begin(group, endpoint, now)
-        return True
-
-    def _wait_no_more(self) -> None:
-        queue, self._queue = self._queue, None
-        if queue is not None:
-            queue.leave(self)
-
-    @property
-    def picky(self) -> bool:
-        """As in `Waiter`."""
-        return self._tried is not None
-
-    def offer(self, endpoint: EndpointState, now: float) -> bool:
-        """As in `Waiter`."""
-        queue = self._queue
-        group = self.route.group if self.route is not None else None
-        if queue is None or group is None:
-            return False
-        usable = group.balancer.usable
-        tried = self._tried
-        if endpoint not in usable or (tried is not None and endpoint in tried and any(e not in tried for e in usable)):
-            return False
-        return self._go_to(group, queue, endpoint, now)
-
-    def look(self, now: float) -> bool:
-        """As in `Waiter`."""
-        queue = self._queue
-        group = self.route.group if self.route is not None else None
-        if queue is None or group is None:
-            return False
-        if group.queue is queue:
-            return self._go(group, queue, now)
-        self._wait_no_more()
-        self._attempt(now)
-        return True
 
     async def _open(self, endpoint: EndpointState, server_name: str, now: float) -> None:
         """Connect, then send. Cancelled when the deadline passes or the client goes away."""
@@ -480,18 +338,3 @@ class Attempts(ResponseHandler):
         if connection is not None:
             connection.close()
         self._leave()
-
-    def _field(self, name: bytes) -> bytes | None:
-        """The first value of a request field, by its lowercase name; None when it is not there."""
-        head = self.head
-        if head is None:
-            return None
-        if name == b"host":
-            return head.host
-        if head.special is not None and name in head.special:
-            return head.special[name][0]
-        for line in head.fields:
-            field, _, value = line.partition(b":")
-            if field.lower() == name:
-                return value.strip(b" \t")
-        return None
