@@ -181,7 +181,7 @@ def test_who_waits_goes_in_order_and_who_is_too_many_comes_back_later(tmp_path, 
 
 
 def test_who_waits_too_long_comes_back_later_and_who_leaves_waits_no_more(tmp_path, counting) -> None:
-    upstream, _ = counting
+    upstream, other = counting
     with (
         behind(tmp_path, upstream, maxRequests=1, maxPending=2, pendingTimeout="2s") as ingressd,
         sent(ingressd, "/hold/1") as first,
@@ -189,8 +189,11 @@ def test_who_waits_too_long_comes_back_later_and_who_leaves_waits_no_more(tmp_pa
         upstream.await_arrival("/hold/1")
         reply = ask(ingressd.http, "/slow", host="api.test", method="POST", body=b"x" * 200_000, timeout_s=30)
         assert (reply.status, reply.one("Retry-After")) == (503, "1")
-        ingressd.change(upstreams={"api": capped(upstream, maxRequests=1, pendingTimeout="60s")}, live=lambda: True)
-        ingressd.wait_until(lambda: ingressd.ask_admin("/readyz") == 200)
+        ingressd.change(
+            routes=[*ingressd.config["routes"], {"host": "now.test", "path": "/", "upstream": "other"}],
+            upstreams={"api": capped(upstream, maxRequests=1, pendingTimeout="60s"), "other": capped(other)},
+            live=lambda: ask(ingressd.http, host="now.test").status == 200,
+        )
         with sent(ingressd, "/gone"):
             await_waiting(ingressd, 1)
         await_waiting(ingressd, 0)
@@ -230,6 +233,26 @@ def test_who_waits_goes_when_an_endpoint_comes_and_when_the_cap_is_lifted(tmp_pa
         ingressd.change(upstreams={"api": lifted}, live=lambda: len(upstream.arrived + new.arrived) == 4)
         upstream.let_go("/hold/1", "/hold/2", "/hold/3", "/hold/4")
         new.let_go("/hold/1", "/hold/2", "/hold/3", "/hold/4")
+
+
+def test_who_waits_is_told_when_its_endpoints_leave(tmp_path: Path, counting: list[Counting]) -> None:
+    upstream, new = counting
+    cap = {"maxRequests": 1, "pendingTimeout": "60s"}
+    with behind(tmp_path, upstream, **cap) as ingressd, sent(ingressd, "/hold/1") as first:
+        upstream.await_arrival("/hold/1")
+        with sent(ingressd, "/moves") as moves:
+            await_waiting(ingressd, 1)
+            ingressd.change(upstreams={"api": capped(new, **cap)}, live=lambda: new.arrived == ["/moves"])
+            assert moves.reply().status == 200
+        with sent(ingressd, "/hold/2"):
+            new.await_arrival("/hold/2")
+            with sent(ingressd, "/stranded") as stranded:
+                await_waiting(ingressd, 1)
+                ingressd.change(upstreams={"api": capped(**cap)}, live=lambda: True)
+                assert stranded.reply().status == 503
+        upstream.let_go("/hold/1")
+        assert first.reply().status == 200
+    assert upstream.arrived == ["/hold/1"]
 
 
 def test_a_drain_answers_who_waits(tmp_path, counting) -> None:
