@@ -39,6 +39,9 @@ SHORT_BACKLOG: Final = 128
 LET_IN: Final = 1
 """How many connections are let in with each turn of the loop, when there are more requests than we can serve."""
 
+FEW: Final = 16
+"""So many are let in by their turn sooner than one of them would have been refused."""
+
 RESERVE: Final = 4
 """One in so many file descriptors is not for clients: whoever is let in needs endpoints to be asked for him."""
 
@@ -152,6 +155,10 @@ class Acceptor:
         """
         plain = self.listener.protocol == "HTTP" and not self.listener.proxy_protocol
         full = self.worker.counters.connections >= self.worker.current.process.max_connections
+        if not full and self.backlog() <= FEW:
+            for _ in range(LET_IN):
+                self._accept_one()
+            return
         room = 0 if full else LET_IN
         for _ in range(BURST):
             if room <= 0 and (full or not plain or not overload.accounts_for() or not overload.may_refuse()):

@@ -67,6 +67,12 @@ def _closing(door: Door) -> Iterator[Door]:
         door.sock.close()
 
 
+@pytest.fixture(autouse=True)
+def four_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For fewer clients than are many outside of tests."""
+    monkeypatch.setattr(module, "FEW", 0)
+
+
 def at_the_door(scene: Callable[[Door], None]) -> None:
     async def run() -> None:
         stage = await make_stage()
@@ -110,6 +116,21 @@ def test_who_has_just_come_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> No
         door.knock(REQUEST)
         door.accept(time_to_refuse=True)
         assert door.worker.counters.shed == 0
+
+    at_the_door(scene)
+
+
+def test_a_few_are_let_in_one_by_one_and_none_is_refused_nor_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is late too; and who has sent all he wants to say still waits for his answer."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(module, "FEW", 4)
+
+    def scene(door: Door) -> None:
+        for _ in range(4):
+            door.knock(REQUEST).shutdown(socket.SHUT_WR)
+        for turn in range(1, 5):
+            door.accept(time_to_refuse=True)
+            assert (len(door.acceptor._tasks), door.worker.counters.shed) == (turn * module.LET_IN, 0)
 
     at_the_door(scene)
 
