@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -91,8 +92,10 @@ def no_ports_left(folder: Path) -> None:
         ingressd.config["upstreams"]["up"]["endpoints"] = spelled
         ingressd.write_config()
 
+        own_ports = itertools.count(41200)
+
         def both_known() -> bool:
-            with _connected_from("127.0.0.9", 0, ingressd.http) as probe:
+            with _connected_from("127.0.0.9", next(own_ports), ingressd.http) as probe:
                 probe.sendall(request_bytes("/", host="a.test"))
                 return probe.recv(4096).startswith(b"HTTP/1.1 200 ")
 
@@ -112,11 +115,7 @@ def _connected_from(host: str, port: int, address: Address) -> socket.socket:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     client.settimeout(60)
-    if port:
-        client.bind((host, port))
-    else:
-        client.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: the kernel chooses at connect.
-        client.bind((host, 0))
+    client.bind((host, port))
     client.connect(address)
     return client
 

@@ -157,7 +157,7 @@ spec:
 
 
 def test_up_no_endpoints(tmp_path: Path) -> None:
-    """503 at once (what it might wait for takes a minute), with Retry-After, for any method; the connection lives on."""
+    """503 at once (all it might wait for takes a minute), with Retry-After, for any method; the connection lives on."""
     (tmp_path / "k8s").mkdir()
     (tmp_path / "k8s" / "web.yaml").write_text(NO_ENDPOINTS)
     settings = {**PLAIN, **dict.fromkeys(("proxy-connect-timeout", "proxy-read-timeout", "proxy-send-timeout"), "60")}
