@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from cases import compare_pages
 from cases.compare_pages import Result, Results
 from cases.peers import NAMES, MissingError, Peer, not_applicable, peer_of, version_of
 from cases.raw_judge import is_settled, judge_raw
-from cases.raw_runner import Observed, play
+from cases.raw_runner import QUIET_S, Observed, play
 from cases.scene import PROXIED, file_names, read_cases
 from fuzz.others import differences, serving, streams
 from stage.echo import EchoLoop
@@ -72,7 +72,9 @@ def shards(todo: list[Job]) -> Iterator[list[Job]]:
     yield from (part for part in [proxied, *(plain[number::SHARDS] for number in range(SHARDS))] if part)
 
 
-def play_one(player: Peer, group: str, case: dict[str, Any], cut: dict[str, int]) -> Result:
+def play_one(
+    player: Peer, group: str, case: dict[str, Any], cut: dict[str, int], *, quiet_s: float = QUIET_S
+) -> Result:
     """Play a case and judge it as the tests do, without the invariants: those are of ingressd."""
 
     def settled(seen: Observed) -> bool:
@@ -80,7 +82,7 @@ def play_one(player: Peer, group: str, case: dict[str, Any], cut: dict[str, int]
 
     # What waits for a time limit is heard out; everything else has nothing more to say after a moment of silence.
     waits = settled if "limits" in case else None
-    seen = play(case, player.recorder, player.entrance(case), waits, **cut)
+    seen = play(case, player.recorder, replace(player.entrance(case), quiet_s=quiet_s), waits, **cut)
     outcome, wrong = judge_raw(case, seen)
     return Result(group, case["name"], None if wrong else outcome, wrong)
 
@@ -95,7 +97,8 @@ def play_shard(peer: str, part: list[Job], folder: Path, loop: EchoLoop, cut: di
                 continue
             result = play_one(player, group, case, cut)
             if result.outcome is None and "limits" not in case:
-                result = play_one(player, group, case, cut)  # Once more: the machine may have been busy.
+                # Once more, and with more patience: the machine may have been busy.
+                result = play_one(player, group, case, cut, quiet_s=4 * QUIET_S)
             results.append(result)
     finally:
         player.close()

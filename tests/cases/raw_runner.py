@@ -55,11 +55,13 @@ class Entrance:
     """What the client sends is HTTP from the first byte."""
     worker: int = 0
     """The process id of the one worker; 0 for another proxy than ours, of which no order is known."""
+    quiet_s: float = QUIET_S
+    """How long such a proxy must have been silent to have no more to say."""
 
     def others_are_answered(self) -> None:
         """Return when clients that came later than everything before were answered."""
         if not self.worker:
-            time.sleep(QUIET_S)
+            time.sleep(self.quiet_s)
             return
         for _ in range(LATER_CLIENTS):
             reply = ask(self.canary, raw=self.before_canary + _LATER_REQUEST, timeout_s=PATIENCE_S)
