@@ -84,8 +84,9 @@ def main() -> int:
             missing = True
             print(f"cannot measure: {error}", file=sys.stderr)
     RESULTS.mkdir(exist_ok=True)
-    kept = [one for one in _before(path) if one.scenario not in (options.scenarios or SCENARIOS)]
-    path.write_text(json.dumps({"machine": facts, "outcomes": kept + outcomes}, indent=1))
+    kept = [one for one in _before(path) if one.scenario in SCENARIOS.keys() - (options.scenarios or SCENARIOS)]
+    every = sorted(kept + outcomes, key=lambda one: [*SCENARIOS].index(one.scenario))
+    path.write_text(json.dumps({"machine": facts, "outcomes": every}, indent=1))
     print(facts_text({"machine": facts}))
     print(rendered(outcomes))
     return 1 if missing or not all(one.met for one in outcomes) else 0
