@@ -43,6 +43,7 @@ from ingressd.observe.shared_table import (
 from ingressd.proxy.dataplane.dataplane import Dataplane
 from ingressd.proxy.tls.heap import libc_trim
 from ingressd.proxy.tls.tickets import TicketSecret
+from ingressd.settings.quota import memory_limit
 
 REPORT_S: Final = 1.0
 SLICE_UNITS: Final = 2000
@@ -304,6 +305,7 @@ async def _run(
         wall=time.time,  # noqa: TID251 - the entry point, which hands clocks out
         tickets=tickets,
         cpu=time.thread_time,
+        memory_limit_bytes=memory_limit(),
     )
     gc.collect()
     gc.freeze()

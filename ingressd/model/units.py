@@ -99,6 +99,8 @@ class ProcessPolicy(msgspec.Struct, frozen=True, tag="ProcessPolicy"):
     response_head_bytes: int = 65536
     buffer_bytes: int = 65536
     max_connections: int = 16384
+    memory_budget_bytes: int = 0
+    """Of one worker's connections; 0 derives it from the limit of the control group."""
     underscores_in_headers: bool = False
     ignore_invalid_headers: bool = True
     server_tokens: bool = False

@@ -36,6 +36,8 @@ cdef class WorkerCounters:
     cdef public long long queue_timeouts
     cdef public long long ejections
     cdef public long long shed
+    cdef public long long memory_held_bytes
+    cdef public long long memory_budget_bytes
     cdef public long long log_lines
     cdef public long long log_lines_dropped
     cdef public double loop_lag_s

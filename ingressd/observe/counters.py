@@ -144,6 +144,8 @@ ATTRIBUTES: Final = (
     "queue_timeouts",
     "ejections",
     "shed",
+    "memory_held_bytes",
+    "memory_budget_bytes",
     "log_lines",
     "log_lines_dropped",
     "loop_lag_s",
@@ -160,6 +162,8 @@ PROCESS_GAUGES: Final = frozenset(
         "connections_upgraded",
         "pool_idle",
         "queue_length",
+        "memory_held_bytes",
+        "memory_budget_bytes",
         "loop_lag_s",
         "loop_lag_max_s",
         "loop_lag_worst_s",
@@ -200,6 +204,8 @@ class WorkerCounters:
         self.queue_timeouts = 0
         self.ejections = 0
         self.shed = 0
+        self.memory_held_bytes = 0
+        self.memory_budget_bytes = 0
         self.log_lines = 0
         self.log_lines_dropped = 0
         self.loop_lag_s = 0.0

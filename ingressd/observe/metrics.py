@@ -151,6 +151,8 @@ _PROCESS_COUNTERS: Final = (
 _PROCESS_GAUGES: Final = (
     _Name("ingressd_upstream_connections_idle", "pool_idle", "Idle pooled connections to endpoints."),
     _Name("ingressd_upstream_requests_waiting", "queue_length", "Requests that wait for an endpoint."),
+    _Name("ingressd_memory_held_bytes", "memory_held_bytes", "What client connections are estimated to hold."),
+    _Name("ingressd_memory_budget_bytes", "memory_budget_bytes", "What they may hold; 0 for no budget."),
     _Name("ingressd_tunnels", "connections_upgraded", "Connections that were upgraded to a tunnel."),
     _Name("ingressd_tasks", "tasks", "Tasks of the workers' event loops."),
     _Name("ingressd_loop_lag_seconds", "loop_lag_s", "How late the latest worker's event loop was."),

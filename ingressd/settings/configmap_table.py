@@ -97,6 +97,13 @@ BUILT: Final = (
         "What is held of one peer before the other is no longer read",
     ),
     _ours(
+        "worker-memory-budget",
+        "0",
+        "memory_budget_bytes",
+        v.size,
+        "What the connections of one worker may hold; 0: 35 % of the control group's limit, shared by the workers",
+    ),
+    _ours(
         "client-send-timeout",
         "60",
         "client_send_timeout_s",

@@ -1,9 +1,12 @@
-"""How many CPUs we may use."""
+"""How many CPUs and how much memory we may use."""
 
 from __future__ import annotations
 
 import math
 import os
+
+UNLIMITED_BYTES = 1 << 62
+"""Version 1 has no word for "no limit" but a number about as large as this."""
 
 
 def default_workers(*, root: str = "/") -> int:
@@ -14,6 +17,22 @@ def default_workers(*, root: str = "/") -> int:
     cpus = len(os.sched_getaffinity(0))
     quotas = [quota for quota in (_version_2(root), _version_1(root)) if quota is not None]
     return max(1, min(cpus, *(math.ceil(quota) for quota in quotas))) if quotas else max(1, cpus)
+
+
+def memory_limit(*, root: str = "/") -> int | None:
+    """The cgroup's limit of memory in bytes, the tightest of nested groups; None when there is none.
+
+    `root` is where the file system begins, for tests. Both cgroup versions.
+    """
+    groups = _groups(root)
+    places = (("sys/fs/cgroup", "", "memory.max"), ("sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes"))
+    limits = []
+    for mount, controller, name in places:
+        for folder in _upwards(os.path.join(root, mount), groups.get(controller, "")):
+            text = _read(os.path.join(folder, name))
+            if text.isdigit() and 0 < int(text) < UNLIMITED_BYTES:
+                limits.append(int(text))
+    return min(limits, default=None)
 
 
 def _read(path: str) -> str:

@@ -1,8 +1,8 @@
 """One connection never costs above 256 KiB of a worker's memory, whatever it sends and however little it reads.
 
 Measured as the growth of a worker's resident memory over many such connections, at every moment; each kind meets a new
-worker, which has no freed memory to hide behind. What the kernel holds is bounded by its own settings and not counted. A
-connection here is the client's and the upstream's that goes with it.
+worker, which has no freed memory to hide behind. What the kernel holds is bounded by its own settings and not counted.
+A connection here is the client's and the upstream's that goes with it.
 """
 
 from __future__ import annotations

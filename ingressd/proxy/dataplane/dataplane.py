@@ -24,6 +24,7 @@ from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.client import FRESH_S
 from ingressd.proxy.listener.acceptor import Acceptor
 from ingressd.proxy.routing.table import UNBUILT, HostRoutes, RouteTable
+from ingressd.proxy.runtime.memory import MemoryBudget, budget_of
 from ingressd.proxy.runtime.overload import Overload
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.runtime.wheel import TICK_S
@@ -67,9 +68,10 @@ class Dataplane:
         wall: Callable[[], float],
         tickets: TicketSecret | None = None,
         cpu: Callable[[], float] | None = None,
+        memory_limit_bytes: int | None = None,
     ) -> None:
         """`clock` is monotonic seconds, `wall` seconds since 1970; `tickets` is what all workers share; `cpu` gives
-        the seconds of CPU that this thread has used.
+        the seconds of CPU that this thread has used; `memory_limit_bytes` is for all processes together.
         """
         self._log = log
         self._wall = wall
@@ -109,6 +111,8 @@ class Dataplane:
         )
         self._next_second = 0.0
         self._overload = Overload(worker_state, cpu or clock, self._shorten)
+        derived_bytes = budget_of(memory_limit_bytes, shared.workers)
+        self._memory = worker_state.memory = MemoryBudget(worker_state, self._overload, derived_bytes)
         worker_state.outbox.crowded = self._overload.begin
         self._watch = LoopWatch(clock, loop.call_later, late=self._note_lag)
         self._tick: asyncio.TimerHandle | None = loop.call_later(TICK_S, self._on_tick)
@@ -361,6 +365,7 @@ class Dataplane:
         worker.column[HEARTBEAT_MS] = int(now * 1000)
         worker.column[CONNECTIONS] = worker.counters.connections
         worker.wheel.advance(now)
+        self._memory.look(now)
         if now >= self._next_second:
             self._on_second(now)
 

@@ -15,6 +15,7 @@ from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.errors import STATUS
 from ingressd.proxy.http.placing import Placing
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES, may_retry
+from ingressd.proxy.runtime.memory import EXCHANGE_BYTES
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
@@ -85,6 +86,14 @@ class Attempts(Placing):
     def _replayable(self) -> bool:
         """Whether everything of the body that has come is still here."""
         return self._replay_bytes <= REPLAY_BYTES
+
+    def held_bytes(self) -> int:
+        """What this holds of our memory, the connection to its endpoint included."""
+        held = EXCHANGE_BYTES + 2 * len(self._message) + self._replay_bytes
+        connection = self._connection
+        if connection is not None and connection.transport is not None:
+            held += int(connection.transport.get_write_buffer_size())
+        return held
 
     # ------------------------------------------------------------------------------------------------ attempts
     def _attempt(self, now: float) -> None:

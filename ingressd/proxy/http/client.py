@@ -18,6 +18,7 @@ from ingressd.proxy.http.answers import PAGES, status_line
 from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
 from ingressd.proxy.http.errors import OVERLOADED
 from ingressd.proxy.http.exchange import Exchange
+from ingressd.proxy.runtime.memory import CONNECTION_BYTES, TLS_BYTES
 from ingressd.proxy.runtime.runtime import MIN_BODY_RATE_BYTES_PER_S
 from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.upstream.outbox import BULK_BYTES
@@ -180,11 +181,16 @@ class ClientConnection(Downstream):
         self._forget()
         worker.clients.discard(self)
         worker.counters.connections -= 1
+        if self.writing_paused:
+            worker.memory.drain()
+        if self._reading_paused:
+            worker.memory.drain()
         if exchange is not None:
             exchange.on_client_gone()
 
     def pause_writing(self) -> None:
         self.writing_paused = True
+        self.worker.memory.fill()
         if self._exchange is not None:
             self._exchange.on_client_paused()
         elif self.phase == HEAD:
@@ -194,6 +200,7 @@ class ClientConnection(Downstream):
 
     def resume_writing(self) -> None:
         self.writing_paused = False
+        self.worker.memory.drain()
         if self._exchange is not None:
             self._exchange.on_client_resumed()
         elif self.phase == HEAD:
@@ -365,12 +372,14 @@ class ClientConnection(Downstream):
         """Stop reading the client: what it sends cannot go on yet."""
         if not self._reading_paused and self.phase != CLOSED:
             self._reading_paused = True
+            self.worker.memory.fill()
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read the client again."""
         if self._reading_paused and self.phase != CLOSED:
             self._reading_paused = False
+            self.worker.memory.drain()
             self._body_window_s = self.worker.clock()
             self._body_window_bytes = 0
             self.transport.resume_reading()
@@ -574,6 +583,17 @@ class ClientConnection(Downstream):
             self.transport.abort()
         else:
             self._close()
+
+    def held_bytes(self) -> int:
+        """What this connection and its exchange hold of our memory, by the costs in `proxy/runtime/memory.py`."""
+        held = TLS_BYTES if self.tls else CONNECTION_BYTES
+        if self.phase != CLOSED:
+            held += int(self.transport.get_write_buffer_size())
+        if self._pending is not None:
+            held += len(self._pending)
+        if self._exchange is not None:
+            held += self._exchange.held_bytes()
+        return held
 
     @property
     def idle(self) -> bool:

@@ -125,7 +125,10 @@ class Acceptor:
     def _accept(self) -> None:
         worker = self.worker
         if worker.shedding is not None:
-            self._accept_sparingly(worker.shedding)
+            if worker.shedding.tight:
+                self._rest()
+            else:
+                self._accept_sparingly(worker.shedding)
             return
         for _ in range(self._burst):
             if worker.counters.connections >= worker.current.process.max_connections:
@@ -263,6 +266,9 @@ class Acceptor:
             self._rest()
 
     def _has_room(self) -> bool:
+        shedding = self.worker.shedding
+        if shedding is not None and shedding.tight:
+            return False
         try:
             lowest = os.dup(self._sock.fileno())
         except OSError:

@@ -80,6 +80,7 @@ class Overload:
         "_waiting",
         "_worker",
         "cpu",
+        "tight",
     )
 
     def __init__(self, worker: Worker, cpu: Callable[[], float], shorten: Callable[[bool], None]) -> None:
@@ -91,6 +92,7 @@ class Overload:
         self._shut = False
         self._worker = worker
         self.cpu = cpu
+        self.tight = False
         self._cpu_s = 0.0
         self._last_s = 0.0
         self._looked_cpu_s = 0.0
@@ -112,9 +114,18 @@ class Overload:
         self._looked_cpu_s = cpu_s
         if lag_s >= TARGET_S or backlog >= BACKLOG:
             self.begin()
-        elif self._worker.shedding is not None and self._worker.clock() - self._last_s >= REST_S:
+        elif self._worker.shedding is not None and not self.tight and self._worker.clock() - self._last_s >= REST_S:
             self._worker.shedding = None
             self._close_door(False)
+
+    def tighten(self) -> None:
+        """There is no memory for more: every request is refused, and nobody accepted, until `loosen`."""
+        self.tight = True
+        self.begin()
+
+    def loosen(self) -> None:
+        """There is memory again."""
+        self.tight = False
 
     def _close_door(self, shut: bool) -> None:
         if self._shut != shut:
@@ -138,6 +149,11 @@ class Overload:
         if client is self._passing:
             self._passing = None  # Not the request behind this one.
             return False
+        if self.tight and END_OF_HEAD in data and not self.is_probe(data):
+            self._worker.counters.shed += 1
+            client.queue(data)
+            client.turn_away()
+            return True
         if not self._turning:
             self._turning = True
             self._worker.loop.call_soon(self._turn)

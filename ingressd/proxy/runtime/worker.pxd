@@ -16,6 +16,7 @@ cdef class Worker:
     cdef public bint draining
     cdef public long log_lines_lost
     cdef public object loop
+    cdef public object memory
     cdef public Outbox outbox
     cdef public object random
     cdef public object shedding

@@ -33,6 +33,7 @@ class Worker:
         "draining",
         "log_lines_lost",
         "loop",
+        "memory",
         "outbox",
         "random",
         "shedding",
@@ -68,6 +69,8 @@ class Worker:
         self.log_lines_lost = 0
         """Access log lines that writers closed by now have dropped."""
         self.draining = False
+        self.memory: Any = None
+        """The `MemoryBudget` of its connections, set by the data plane."""
         self.shedding: Any = None
         """The `Overload` that requests have to pass; None in ordinary times."""
         self.wall_offset_s = 0.0

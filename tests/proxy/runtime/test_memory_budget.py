@@ -1,0 +1,144 @@
+"""Near the budget nobody new comes in, and who waits for a request is closed, those first that have waited longest."""
+
+from __future__ import annotations
+
+from stage.played import Stage, play
+
+from ingressd.model.units import ProcessPolicy
+from ingressd.proxy.http.client import ClientConnection
+from ingressd.proxy.runtime.memory import CONNECTION_BYTES, FILLED, LOOK_S, RARE_LOOK_S, SHARE, budget_of
+
+REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+BUDGET = ProcessPolicy(memory_budget_bytes=100 * CONNECTION_BYTES, keep_alive_s=60.0)
+
+
+def look(stage: Stage) -> None:
+    stage.now[0] += RARE_LOOK_S
+    stage.dataplane._memory.look(stage.now[0])
+
+
+def idle_client(stage: Stage) -> ClientConnection:
+    """One that has been served."""
+    upstream, client = stage.pooled(), stage.client()
+    client.data_received(REQUEST)
+    stage.worker.outbox.flush()
+    upstream.data_received(ANSWER)
+    assert stage.sent(client).endswith(b"ok")
+    stage.endpoint.pool.drop_idle()
+    return client
+
+
+def test_the_budget_is_a_share_of_the_limit_divided_by_the_workers() -> None:
+    assert budget_of(1000, 2) == int(1000 * SHARE) // 2
+    assert budget_of(None, 2) == 0
+
+
+def test_without_a_budget_nothing_is_refused() -> None:
+    def scene(stage: Stage) -> None:
+        client = idle_client(stage)
+        client.transport.unsent_bytes = 10**12
+        look(stage)
+        assert stage.worker.shedding is None
+
+    play(scene)
+
+
+def test_what_is_held_is_counted() -> None:
+    def scene(stage: Stage) -> None:
+        idle_client(stage).transport.unsent_bytes = 1000
+        stage.client().data_received(b"GET /" + b"x" * 500)
+        look(stage)
+        assert stage.worker.counters.memory_held_bytes == 2 * CONNECTION_BYTES + 1000 + 505
+        assert stage.worker.counters.memory_budget_bytes == 100 * CONNECTION_BYTES
+
+    play(scene, process=BUDGET)
+
+
+def test_the_eldest_idle_connections_are_closed_until_there_is_room() -> None:
+    def scene(stage: Stage) -> None:
+        clients = []
+        for _ in range(95):
+            stage.now[0] += 0.01
+            clients.append(idle_client(stage))
+        stage.now[0] += 5.0
+        look(stage)
+        closed = [client.transport.ended == "closed" for client in clients]
+        assert closed == [True] * 15 + [False] * 80
+
+    play(scene, process=BUDGET)
+
+
+def test_near_the_budget_requests_are_refused_and_later_served_again() -> None:
+    def scene(stage: Stage) -> None:
+        hog, client, probe = stage.client(), idle_client(stage), idle_client(stage)
+        stage.pooled()
+        hog.data_received(REQUEST)
+        hog.transport.unsent_bytes = 92 * CONNECTION_BYTES
+        stage.now[0] = client._opened_s  # Not closed: its next request is on the way.
+        for one in (client, probe):
+            one.transport.ended = ""
+        look(stage)
+        tight = stage.dataplane._overload.tight
+        assert tight
+        late = stage.client()
+        late.data_received(REQUEST)
+        answer = stage.sent(late)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 1\r\n" in answer
+        assert stage.worker.counters.shed == 1
+        another = stage.client()
+        another.data_received(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert not stage.sent(another).startswith(b"HTTP/1.1 503 ")
+        hog.transport.unsent_bytes = 0
+        look(stage)
+        upstream = stage.pooled()
+        late.data_received(REQUEST)
+        assert stage.sent(upstream).startswith(b"GET /x ")
+
+    play(scene, process=BUDGET)
+
+
+def test_beyond_the_budget_who_holds_most_is_cut_off() -> None:
+    def scene(stage: Stage) -> None:
+        hogs = []
+        for size in (20, 70, 30):
+            stage.pooled()
+            client = stage.client()
+            client.data_received(REQUEST)
+            client.transport.unsent_bytes = size * CONNECTION_BYTES
+            hogs.append(client)
+        look(stage)
+        assert [client.transport.ended for client in hogs] == ["", "aborted", ""]
+
+    play(scene, process=BUDGET)
+
+
+def test_looks_are_rare_while_the_budget_is_out_of_reach() -> None:
+    def scene(stage: Stage) -> None:
+        client = idle_client(stage)
+        look(stage)
+        client.transport.unsent_bytes = 1000
+        stage.dataplane._memory.look(stage.now[0] + LOOK_S)
+        assert stage.worker.counters.memory_held_bytes == CONNECTION_BYTES
+
+    play(scene, process=ProcessPolicy(memory_budget_bytes=10**9))
+
+
+def test_many_buffers_that_fill_are_looked_at_at_once() -> None:
+    def scene(stage: Stage) -> None:
+        stage.dataplane._memory.look(stage.now[0])
+        clients = []
+        for _ in range(FILLED):
+            stage.pooled()
+            client = stage.client()
+            client.data_received(REQUEST)
+            client.transport.unsent_bytes = 4 * CONNECTION_BYTES
+            clients.append(client)
+        stage.dataplane._memory._rare_s = 0.0
+        assert not stage.dataplane._overload.tight
+        for client in clients:
+            client.pause_writing()
+        assert stage.dataplane._overload.tight
+
+    play(scene, process=BUDGET)
