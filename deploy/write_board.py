@@ -160,6 +160,7 @@ ROWS: dict[str, list[Graph | Number]] = {
             {
                 "exchanges in flight": f"sum(ingressd_upstream_in_flight{{{OURS}}})",
                 "endpoints ejected": most("ingressd_endpoints_ejected"),
+                "endpoints unhealthy": most("ingressd_endpoints_unhealthy"),
             },
         ),
     ],

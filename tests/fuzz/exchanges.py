@@ -105,9 +105,10 @@ class ExchangeChecker:
         self._loop.close()
 
     def _turn(self) -> None:
-        """What the loop was asked to do is done now and then, or it would be held for ever."""
+        """What the loop was asked to do is done now and then: or it would be held for ever, and a turn so long would
+        look like overload."""
         self._since_turn += 1
-        if self._since_turn >= 500:
+        if self._since_turn >= 50:
             self._since_turn = 0
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()

@@ -20,7 +20,7 @@ from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
 from ingressd.proxy.upstream.connection import UpstreamConnection
 from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
-from ingressd.proxy.upstream.failure import FAULTS, TIMEOUTS, Failure
+from ingressd.proxy.upstream.failure import FAULTS, TIMEOUTS, UNREACHABLE, Failure
 from ingressd.proxy.upstream.group import UpstreamGroup
 
 OUT_OF_RESOURCES: Final = frozenset(
@@ -267,15 +267,17 @@ class Attempts(Placing):
             self._fresh = True
         self._failed(failure, detail)
 
-    def _judge(self, endpoint: EndpointState, now: float, *, good: bool, at_once: bool = False) -> None:
-        """What an attempt says of its endpoint: outlier detection."""
+    def _judge(self, endpoint: EndpointState, now: float, failure: Failure | None) -> None:
+        """What an attempt says of its endpoint: outlier detection. None for an answer below 500."""
         route = self.route
         if route is None or route.group is None:
             return
-        if good:
+        if failure is None:
             route.group.balancer.succeeded(endpoint, now)
-        else:
-            self.worker.counters.ejections += route.group.balancer.failed(endpoint, now, at_once=at_once)
+            return
+        self.worker.counters.ejections += route.group.balancer.failed(
+            endpoint, now, at_once=failure is Failure.CONNECT_TIMEOUT, asked=failure not in UNREACHABLE
+        )
 
     def _failed(self, failure: Failure, detail: str, *, ours: bool = False) -> None:
         """An attempt failed: another one, or the end. `ours` says that the endpoint has nothing to do with it."""
@@ -295,7 +297,7 @@ class Attempts(Placing):
         # A pooled connection that had just ended is nobody's fault, unless it cost a request.
         excused = ours or (again and (failure is Failure.STALE or (self._fresh and failure is Failure.CLOSED)))
         if endpoint is not None and not excused and failure in FAULTS:
-            self._judge(endpoint, self.worker.clock(), good=False, at_once=failure is Failure.CONNECT_TIMEOUT)
+            self._judge(endpoint, self.worker.clock(), failure)
         if self.answering:
             self._cut(reason)
             return

@@ -400,7 +400,7 @@ class Exchange(Attempts):
             connection.close()
             self._leave()
             if endpoint is not None and status >= 500:
-                self._judge(endpoint, now, good=False)
+                self._judge(endpoint, now, Failure.STATUS)
         if endpoint is not None:
             self._tried = [*(self._tried or ()), endpoint]
         self.worker.counters.retries += 1
@@ -428,7 +428,7 @@ class Exchange(Attempts):
         self._leave()
         if endpoint is not None:
             if endpoint.failures or self.upstream_status >= 500:
-                self._judge(endpoint, now, good=self.upstream_status < 500)
+                self._judge(endpoint, now, None if self.upstream_status < 500 else Failure.STATUS)
             endpoint.pool.release(connection, now)
         else:
             connection.close()
@@ -498,7 +498,7 @@ class Exchange(Attempts):
         self._note_attempt()
         endpoint = self._endpoint
         if endpoint is not None and endpoint.failures:
-            self._judge(endpoint, self.worker.clock(), good=True)
+            self._judge(endpoint, self.worker.clock(), None)
         lines = b"".join([line + b"\r\n" for line in response.fields])
         upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
         self._touch()

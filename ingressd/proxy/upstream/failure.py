@@ -39,5 +39,8 @@ FAULTS = NOTHING_SENT | {
 }
 """Kinds that outlier detection counts; of answers it counts statuses from 500 on, whether they are retried or not."""
 
+UNREACHABLE = frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.TLS})
+"""Kinds that no request can bring about: nobody was asked anything."""
+
 TIMEOUTS = frozenset({Failure.CONNECT_TIMEOUT, Failure.READ_TIMEOUT, Failure.SEND_TIMEOUT})
 """Kinds that `proxy-next-upstream: timeout` speaks of; the others are `error`."""

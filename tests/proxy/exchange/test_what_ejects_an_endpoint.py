@@ -14,7 +14,9 @@ NO_RETRIES = RoutePolicy(ssl_redirect=False, next_upstream=frozenset({"off"}))
 
 def counting(stage: Stage, failures: int = 0) -> None:
     """As if there were another endpoint, to which requests could go; this one has failed so often."""
-    stage.dataplane._builder.group("/u").balancer._only = None
+    balancer = stage.dataplane._builder.group("/u").balancer
+    balancer._only = None
+    balancer._eligible = balancer.usable = [stage.endpoint] * 2
     stage.endpoint.failures = failures
 
 

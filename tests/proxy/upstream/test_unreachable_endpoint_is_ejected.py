@@ -240,3 +240,25 @@ def test_a_trial_of_which_nothing_is_heard_is_made_again(two):
     succeed(two, 102.3)
     for worker in range(2):
         assert counted(two, 103.4, worker=worker) > 1
+
+
+def test_what_a_request_can_bring_about_ejects_half_of_the_endpoints_at_most(two):
+    """A request that everybody answers with a 500, sent often, must not leave one endpoint to do all the work."""
+
+    def poisoned(endpoint):
+        for _ in range(2 * CONSECUTIVE):
+            two.balancers[0].failed(two.states[0][endpoint], 100.0, asked=True)
+
+    for endpoint in range(3):
+        poisoned(endpoint)
+    assert two.picked(0, 100.1) == two.picked(1, 100.1) == {"10.0.0.2:80", "10.0.0.3:80"}
+    fail(two, 100.2, times=CONSECUTIVE, endpoint=1)
+    assert two.picked(0, 100.3) == {"10.0.0.3:80"}, "nobody there is another matter"
+
+
+def test_one_of_two_that_fails_what_it_is_asked_is_ejected(two):
+    for worker in range(2):
+        two.balancers[worker].update(two.states[worker][:2])
+    for _ in range(CONSECUTIVE):
+        two.balancers[0].failed(two.states[0][0], 100.0, asked=True)
+    assert two.picked(0, 100.1) == two.picked(1, 100.1) == {"10.0.0.2:80"}

@@ -33,8 +33,11 @@ class Balancer(Protocol):
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
         """An answer's head came `duration_s` after the request was sent."""
 
-    def failed(self, endpoint: EndpointState, now: float, *, at_once: bool = False) -> bool:
-        """This endpoint failed, `at_once` in a way that ejects without others; true when it is ejected."""
+    def failed(self, endpoint: EndpointState, now: float, *, at_once: bool = False, asked: bool = False) -> bool:
+        """This endpoint failed, `at_once` in a way that ejects without others; true when it is ejected.
+
+        `asked`: it had been sent a request, so that the request may have been what it failed of.
+        """
 
     def succeeded(self, endpoint: EndpointState, now: float) -> None:
         """It answered: its failures are forgotten. Cheap to skip while `endpoint.failures` is 0."""
@@ -79,9 +82,15 @@ class EndpointSet:
     def observe(self, endpoint: EndpointState, duration_s: float, now: float) -> None:
         """Most balancers do not care how long an answer took."""
 
-    def failed(self, endpoint: EndpointState, now: float, *, at_once: bool = False) -> bool:
-        """Count a failure; eject the endpoint when that is one too many and there are others to take its place."""
+    def failed(self, endpoint: EndpointState, now: float, *, at_once: bool = False, asked: bool = False) -> bool:
+        """Count a failure; eject the endpoint when that is one too many and there are others to take its place.
+
+        What clients can bring about ejects half of the endpoints at most: a request that all of them fail of, sent
+        often, must not leave one to do the work of all.
+        """
         if self._only is not None:
+            return False
+        if asked and endpoint in self.usable and 2 * (len(self.usable) - 1) < len(self._eligible):
             return False
         ejected = outlier.failed(endpoint, now, at_once=at_once, health=self._health)
         if ejected:
