@@ -22,6 +22,7 @@ ROUTED = [
     *REQUESTS,
     b"GET /public/x HTTP/1.1\r\nHost: a.example\r\n\r\nGET /x HTTP/1.1\r\nHost: b.example\r\n\r\n",
     b"GET /public/%2e%2e/admin HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    b"GET /public/a%252fb/..%5c.;c/%2500 HTTP/1.1\r\nHost: a.example\r\n\r\n",
     b"GET /public/..%2fx/./../public//y;a=b?c=/../d HTTP/1.1\r\nHost: A.Example.:80\r\n\r\n",
     b"POST /public HTTP/1.1\r\nHost: b.example\r\nContent-Length: 3\r\n\r\nabcPOST / HTTP/1.1\r\nHost: a.example\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a.example\r\n"

@@ -87,6 +87,8 @@ def _refuse_hidden_dots(path: bytes) -> None:
     """
     for _ in range(DECODED_AGAIN):
         path = _ESCAPE.sub(lambda escape: unhexlify(escape[1]), path)
+    if _NUL in path:
+        raise ValueError("NUL behind a second escape in path")
     elements = path.replace(b"\\", b"/").split(b"/")
     if any(element.partition(b";")[0] in (b".", b"..") for element in elements):
         raise ValueError("dot segments beside a parameter, a backslash or a second escape in path")

@@ -4,7 +4,8 @@ import posixpath
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import given
+from cases.raw_judge import within
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingressd.proxy.routing.normalise import normalise_host, normalise_path
@@ -47,6 +48,7 @@ def test_a_normal_path_is_the_same_object(path: bytes) -> None:
         (b"/a/..%252fb", None),
         (b"/a/%25252e%25252e/b", None),
         (b"/.;/b", None),
+        (b"/a/..%2500", None),
         (b"/a;x/../b", None),
         (b"/a%25/../b", None),
         (b"/a;x=1/b", b"/a;x=1/b"),
@@ -144,3 +146,20 @@ def test_host_forms_that_are_one(raw: bytes, host: bytes) -> None:
 def test_what_is_no_host(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"host|path"):
         normalise_host(raw)
+
+
+SLASHES = ["/", "/", "%2f", "%5c", "%255c"]
+DOTS = [".", "..", "%2e", "%2E%2e", "%252e", "%25252e", ".;", "..;"]
+OTHERS = ["public", "admin", ";", "%3b", "%253b", ";a=b", "a", "%25", "%", "%61", "%00", "%2500"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(SLASHES + DOTS + OTHERS), max_size=8))
+def test_nobody_leaves_a_prefix_however_others_read_the_path(pieces: list[str]) -> None:
+    raw = "/public/" + "".join(pieces)
+    try:
+        path = normalise_path(raw.encode())
+    except ValueError:
+        return
+    if path.startswith(b"/public/"):
+        assert within(raw, "/public")
