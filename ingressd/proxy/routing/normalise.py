@@ -18,6 +18,7 @@ _NUL: Final = 0
 _BACKSLASH: Final = 0x5C
 _SEMICOLON: Final = 0x3B
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+DOTS: Final = frozenset({b".", b".."})
 DECODED_AGAIN: Final = 2
 """How many readers behind us may decode a path that is decoded already."""
 
@@ -80,18 +81,24 @@ def normalise_path(raw: bytes) -> bytes:
 
 
 def _refuse_hidden_dots(path: bytes) -> None:
-    """Raise ValueError where other readers of `path`, which is decoded once, may find other dot segments than we do.
+    """Raise ValueError where other readers of `path`, which is decoded once, may find other dot segments than we do, or
+    may take back another element for one that we both find.
 
     Servlet containers cut path parameters off before they resolve dot segments, Windows takes a backslash for a slash,
     and a second proxy or framework decodes again.
     """
-    for _ in range(DECODED_AGAIN):
-        path = _ESCAPE.sub(lambda escape: unhexlify(escape[1]), path)
-    if _NUL in path:
-        raise ValueError("NUL behind a second escape in path")
-    elements = path.replace(b"\\", b"/").split(b"/")
-    if any(element.partition(b";")[0] in (b".", b"..") for element in elements):
-        raise ValueError("dot segments beside a parameter, a backslash or a second escape in path")
+    elements = [element for element in path.split(b"/") if element]
+    climbs = b".." in elements
+    for element in elements:
+        if element in DOTS:
+            continue
+        for _ in range(DECODED_AGAIN):
+            element = _ESCAPE.sub(lambda escape: unhexlify(escape[1]), element)
+        if _NUL in element:
+            raise ValueError("NUL behind a second escape in path")
+        names = [part.partition(b";")[0] for part in element.replace(b"\\", b"/").split(b"/")]
+        if not DOTS.isdisjoint(names) or (climbs and (len(names) > 1 or not names[0])):
+            raise ValueError("dot segments beside a parameter, a backslash or a second escape in path")
 
 
 def _decode(path: bytes) -> bytes:
