@@ -30,6 +30,7 @@ HOT = [
     "ingressd/proxy/routing/normalise.py",
     "ingressd/proxy/routing/table.py",
     "ingressd/proxy/runtime/forwarded.py",
+    "ingressd/proxy/runtime/overload.py",
     "ingressd/proxy/runtime/runtime.py",
     "ingressd/proxy/runtime/wheel.py",
     "ingressd/proxy/runtime/worker.py",

@@ -173,6 +173,9 @@ class Acceptor:
             first = _first_bytes(sock) if plain else b""
             if first is None:
                 sock.close()
+                overload.charge(began_s)
+                if not overload.may_refuse():
+                    return
             elif room <= 0 and first and not overload.is_probe(first) and _has_waited(sock):
                 _turn_away(sock, self.worker.date_line)
                 overload.refused(began_s)

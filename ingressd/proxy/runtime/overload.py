@@ -2,9 +2,10 @@
 
 Off, and `Worker.shedding` None, until the loop was late by `TARGET_S`, many connections wait to be accepted, or one
 turn has very much to write. From there on each turn of the loop serves `PER_TURN` requests. Those beyond wait here
-(their connections, with the bytes as they came), and what a turn has room for is taken from them, the latest first: the
-others have waited longer, and may well be answered to somebody who has given up. So a turn stays short, whatever comes.
-When all are served in their turn, as after a pause or a burst, that is all.
+(their connections, with the bytes as they came), and what a turn has room for is taken from them: the eldest first, so
+that all wait equally long, as long as that is less than `PATIENCE_S`; beyond that the latest first, for an answer to
+the others may well come when they have given up. So a turn stays short, whatever comes. When all are served in their
+turn, as after a pause or a burst, that is all.
 
 Who has waited for `PATIENCE_S` and `PATIENCE_TURNS` is refused, the eldest first, for a small share of the worker's CPU
 time: refusing costs nearly what serving does (the bytes are read, parsed, answered and logged), so answering everybody
@@ -29,7 +30,7 @@ REST_S: Final = 0.5
 """After so long without anything of it, it is over."""
 PER_TURN: Final = 64
 """Few enough for a turn of some milliseconds, many enough to share its fixed costs."""
-PATIENCE_S: Final = 0.25
+PATIENCE_S: Final = 0.5
 PATIENCE_TURNS: Final = 4
 """A request is refused when it has waited for both: through a pause nobody is served in its stead."""
 PAUSE_SHARE: Final = 0.02
@@ -157,7 +158,7 @@ class Overload:
         if not self._turning:
             self._turning = True
             self._worker.loop.call_soon(self._turn)
-        if self._served < PER_TURN:
+        if self._served < PER_TURN and not self._waiting:
             self._served += 1
             return False
         if END_OF_HEAD not in data or self.is_probe(data):
@@ -203,8 +204,9 @@ class Overload:
         waiting = self._waiting
         self._turn_number += 1
         served = self._served
+        fresh_s = self._worker.clock() - PATIENCE_S
         while waiting and served < PER_TURN:
-            client, _, _ = waiting.pop()
+            client, _, _ = waiting.popleft() if waiting[0][1] > fresh_s else waiting.pop()
             if client.queued:
                 served += 1
                 self._passing = client

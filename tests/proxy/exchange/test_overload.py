@@ -1,4 +1,4 @@
-"""More requests than can be served: the latest are served, who has waited is refused, and a pause is no overload."""
+"""More requests than can be served: who is served first, who is refused, and that a pause is no overload."""
 
 from __future__ import annotations
 
@@ -87,10 +87,27 @@ def test_a_turn_with_very_much_to_write_is_bounded_before_it_ends() -> None:
     play(scene)
 
 
-def test_the_latest_is_served_first() -> None:
+def test_the_eldest_is_served_first() -> None:
     def scene(stage: Stage) -> None:
         crowd = Crowd(stage)
         first, last = crowd.ask(), crowd.ask()
+        crowd.overload._served = 0
+        newcomer = crowd.ask()
+        assert newcomer.queued, "there is room in this turn, but others were first"
+        upstream = stage.pooled()
+        crowd.turns(1, serving=1)
+        assert (first.queued, last.queued, newcomer.queued) == (False, True, True)
+        assert stage.sent(upstream).startswith(b"GET /x ")
+
+    play(scene)
+
+
+def test_when_the_eldest_has_waited_too_long_the_latest_is_served_first() -> None:
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        first = crowd.ask()
+        stage.now[0] += PATIENCE_S
+        last = crowd.ask()
         upstream = stage.pooled()
         crowd.turns(1, serving=1)
         assert (first.queued, last.queued) == (True, False)

@@ -168,8 +168,21 @@ def test_who_has_left_takes_nobodys_place() -> None:
     def scene(door: Door) -> None:
         door.knock(REQUEST).close()
         door.knock(REQUEST)
-        door.accept(time_to_refuse=False)
+        door.accept(time_to_refuse=True)
         assert door.acceptor.backlog() == 0
+        assert len(door.acceptor._tasks) == 1
+
+    at_the_door(scene)
+
+
+def test_who_has_left_costs_of_the_time_for_refusals() -> None:
+    def scene(door: Door) -> None:
+        for _ in range(3):
+            door.knock(REQUEST).close()
+        door.knock(REQUEST)
+        for left in (3, 2, 1, 0):
+            door.accept(time_to_refuse=False)
+            assert door.acceptor.backlog() == left
         assert len(door.acceptor._tasks) == 1
 
     at_the_door(scene)
