@@ -57,7 +57,7 @@ from ingressd.version import __version__
 
 BEAT_S: Final = 0.25
 HAND_ON_S: Final = 1.0
-"""How long reviews that were accepted have once another ingressd serves; the supervisor leaves us more."""
+"""How long reviews and questions that were accepted have once another ingressd serves; we are left more than that."""
 
 
 class StoppedError(Exception):
@@ -309,6 +309,7 @@ class Controller:
             if self._duties is not None:
                 self._duties.hand_on()
             self._webhook.leave()
+            self._admin.leave()
             self._loop.call_later(HAND_ON_S, self._stop, 0)
         elif order.op == orders.LOG:
             operational_log.configure(order.detail, order.name, process="controller")

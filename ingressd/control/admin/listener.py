@@ -50,6 +50,7 @@ class AdminListener:
     def __init__(self, view: View) -> None:
         self._view = view
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     async def start(self, listening: socket.socket) -> None:
         """Serve from now on."""
@@ -64,10 +65,19 @@ class AdminListener:
         application.router.add_get("/", self._page)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.SockSite(self._runner, listening).start()
+        handlers = self._runner.server
+        assert handlers is not None
+        self._server = await asyncio.get_running_loop().create_server(handlers, sock=listening)
+
+    def leave(self) -> None:
+        """Accept no more, since another process does on the same socket; what was accepted is answered."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     async def close(self) -> None:
         """Answer no more."""
+        self.leave()
         if self._runner is not None:
             await self._runner.cleanup()
 

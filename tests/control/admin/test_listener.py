@@ -115,6 +115,36 @@ def get(view, path, **headers):
     return asyncio.run(run())
 
 
+def test_who_was_accepted_is_answered_when_another_process_has_taken_over(view):
+    async def run():
+        with open_listener("127.0.0.1", 0) as listening, listening.dup() as taken_over:
+            admin = AdminListener(view)
+            await admin.start(listening)
+            try:
+                reader, writer = await asyncio.open_connection(*taken_over.getsockname()[:2])
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+                admin.leave()
+                _, other = await asyncio.open_connection(*taken_over.getsockname()[:2])
+                other.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                accepted, _ = await asyncio.get_running_loop().run_in_executor(None, _accept, taken_over)
+                accepted.close()
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                assert b"HTTP/1.1 200 " in await reader.read()
+                writer.close()
+                other.close()
+            finally:
+                await admin.close()
+
+    asyncio.run(run())
+
+
+def _accept(listening):
+    listening.setblocking(True)
+    listening.settimeout(30)
+    return listening.accept()
+
+
 def test_healthz_is_alive_and_readyz_follows(view):
     view.is_ready = False
     assert get(view, "/healthz")[0] == 200
