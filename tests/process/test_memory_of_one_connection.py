@@ -27,7 +27,8 @@ from stage.wire import ask
 
 pytestmark = pytest.mark.process
 
-CONNECTIONS = 24
+CONNECTIONS = 64
+"""Enough that what a worker takes once, whatever comes, is little of what is measured."""
 MOST_KIB = 256
 SENT_BYTES = 1024**2
 """What each client sends if it is taken: four times what may be held."""
