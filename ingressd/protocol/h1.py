@@ -28,12 +28,13 @@ from ingressd.protocol.fields import (
     classify_request_line,
     classify_response_line,
 )
-from ingressd.protocol.head_end import find_head_end
+from ingressd.protocol.head_end import END_OF_HEAD, find_head_end
 from ingressd.protocol.limits import HeadError, HeadLimits
 from ingressd.protocol.start_line import REQUEST_LINE, STATUS_LINE, check_length, unusual_request_line
 
 __all__ = [
     "CHUNKED",
+    "END_OF_HEAD",
     "LENGTH",
     "NO_BODY",
     "UNTIL_CLOSE",
@@ -54,7 +55,6 @@ UNTIL_CLOSE: Final = 3
 
 _BLANKS: Final = (b" ", b"\t")
 _CRLF: Final = b"\r\n"
-_END: Final = b"\r\n\r\n"
 
 _NOT_FOLDED: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
 _FOLD = re.compile(rb"\r\n[ \t]+")
@@ -429,6 +429,6 @@ def _unfold(head: bytes) -> bytes:
         if not line_start or b":" not in line or name in _NOT_FOLDED:
             raise HeadError(502, "folded field line")
     unfolded = _FOLD.sub(b" ", head)
-    if not unfolded.endswith(_END):
+    if not unfolded.endswith(END_OF_HEAD):
         raise HeadError(502, "folded field line")
     return unfolded

@@ -6,7 +6,7 @@ from ingressd.protocol.limits import HeadError, HeadLimits
 from ingressd.protocol.start_line import REQUEST_LINE, STATUS_LINE, check_length, unusual_request_line
 
 _CRLF: Final = b"\r\n"
-_END: Final = b"\r\n\r\n"
+END_OF_HEAD: Final = b"\r\n\r\n"
 _TOKEN_BYTES: Final = frozenset(b"!#$%&'*+.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
 
 
@@ -24,7 +24,7 @@ def find_head_end(
     Raises HeadError at once for what can never become a head: a bare CR, LF or NUL, a malformed first line, or one of
     the limits passed; with `response` the status is always 502.
     """
-    end = data.find(_END, start if scanned < start + 3 else scanned - 3)
+    end = data.find(END_OF_HEAD, start if scanned < start + 3 else scanned - 3)
     if end >= 0:
         if end == start:
             # RFC 9112, 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One.

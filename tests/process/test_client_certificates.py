@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from stage.certificates import Pair, authority, issued, selfsigned
 from stage.echo import Echo, EchoLoop, raise_echoes
+from stage.objects import ONE_SERVICE
 from stage.ports import spelled
 from stage.running import Ingressd, running
 from stage.wire import Client, Reply, ask, client_tls, request_bytes
@@ -25,24 +26,6 @@ pytestmark = pytest.mark.process
 
 ANNOTATION = "nginx.ingress.kubernetes.io/auth-tls-"
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-WORLD = """
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {{name: ingressd}}
-spec: {{controller: ingressd.dev/ingress-controller}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: up, namespace: default}}
-spec: {{ports: [{{port: 80, targetPort: {port}}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: up-1, namespace: default, labels: {{kubernetes.io/service-name: up}}}}
-addressType: IPv4
-ports: [{{port: {port}}}]
-endpoints: [{{addresses: ["{host}"], conditions: {{ready: true}}}}]
-"""
 
 
 def secret(name: str, **data: bytes) -> str:
@@ -110,7 +93,7 @@ def ingressd(folder: Path, echo: Echo) -> Iterator[Ingressd]:
     """Many hosts, each with another wish; two workers, so that sessions meet both."""
     (folder / "k8s").mkdir()
     objects = [
-        WORLD.format(host=echo.address[0], port=echo.address[1]),
+        ONE_SERVICE.format(host=echo.address[0], port=echo.address[1]),
         secret("ca", ca_crt=authority("test authority").cert),
         secret("other", ca_crt=authority("other authority").cert),
         secret("listed", ca_crt=authority("test authority").cert, ca_crl=revoked(GONE, "test authority")),
@@ -399,7 +382,7 @@ def test_a_change_of_policy_takes_hold_of_open_connections_and_sessions(folder: 
     own = folder / "own"
     (own / "k8s").mkdir(parents=True)
     manifest = own / "k8s" / "all.yaml"
-    world = WORLD.format(host=echo.address[0], port=echo.address[1])
+    world = ONE_SERVICE.format(host=echo.address[0], port=echo.address[1])
 
     def put(*objects: str) -> None:
         pending = own / ".pending"

@@ -21,6 +21,7 @@ from protocol.hellos import extension, hello, records, server_name, vector
 from raw.conftest import Serve, write_pair
 from stage.certificates import Pair, authority, names_of, selfsigned
 from stage.echo import Echo
+from stage.objects import ONE_SERVICE
 from stage.ports import Address
 from stage.running import PATIENCE_S, Ingressd
 from stage.wire import Client, Reply, ask, client_tls, request_bytes
@@ -186,24 +187,9 @@ def test_tls_early_data(serve: Serve, tmp_path: Path, echo: Echo) -> None:
     assert {seen.path for seen in echo.seen} == {"/late"}
 
 
-MTLS = """
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {{name: ingressd}}
-spec: {{controller: ingressd.dev/ingress-controller}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: up, namespace: default}}
-spec: {{ports: [{{port: 80, targetPort: {port}}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: up-1, namespace: default, labels: {{kubernetes.io/service-name: up}}}}
-addressType: IPv4
-ports: [{{port: {port}}}]
-endpoints: [{{addresses: ["{host}"], conditions: {{ready: true}}}}]
----
+MTLS = (
+    ONE_SERVICE
+    + """---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata:
@@ -218,6 +204,7 @@ spec:
   - host: mtls.test
     http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: up, port: {{number: 80}}}}}}}}]}}
 """
+)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

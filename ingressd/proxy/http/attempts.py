@@ -6,9 +6,7 @@ The retry law itself is `retry.may_retry`; here is what it is asked with, and wh
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
-from typing import Final
 
 from ingressd.observe.shared_table import FAILURES, REQUESTS
 from ingressd.proxy.drain.linger import has_unread
@@ -22,11 +20,7 @@ from ingressd.proxy.upstream.endpoint import EndpointState
 from ingressd.proxy.upstream.evidence import is_deaf, is_unacknowledged
 from ingressd.proxy.upstream.failure import FAULTS, TIMEOUTS, UNREACHABLE, Failure
 from ingressd.proxy.upstream.group import UpstreamGroup
-
-OUT_OF_RESOURCES: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
-)
-"""Why a connection can fail without the endpoint having been asked: file descriptors, memory, or ports used up."""
+from ingressd.proxy.upstream.opening import OUT_OF_RESOURCES
 
 
 class Attempts(Placing):

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
-from ingressd.protocol.h1 import HeadError, RequestHead, find_head_end, parse_request_head
+from ingressd.protocol.h1 import END_OF_HEAD, HeadError, RequestHead, find_head_end, parse_request_head
 from ingressd.proxy.drain.linger import has_unread, was_reset
 from ingressd.proxy.http.answers import PAGES, status_line
 from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
@@ -37,7 +37,6 @@ CLOSED: Final = 5
 QUEUED: Final = 6
 """A whole request has come, and waits for its turn: we are overloaded."""
 
-END_OF_HEAD: Final = b"\r\n\r\n"
 HELD_BYTES: Final = 16384
 """From so many bytes of later requests on a client is read no more; the last read may have brought 64 KiB."""
 LINGER_S: Final = 2.0

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ingressd.protocol.h1 import END_OF_HEAD
+
 if TYPE_CHECKING:
     from ingressd.proxy.runtime.worker import Worker
 
@@ -40,8 +42,6 @@ SHARE: Final = 0.025
 MOST_OWED_S: Final = 0.005
 """What may be spent at once after a time without refusals."""
 COMPLAIN_S: Final = 10.0
-
-END_OF_HEAD: Final = b"\r\n\r\n"
 
 log = logging.getLogger("ingressd.overload")
 

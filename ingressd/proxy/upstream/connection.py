@@ -12,6 +12,7 @@ from typing import Any, Final
 from ingressd.protocol.chunked import BodyError, ChunkedDecoder
 from ingressd.protocol.h1 import (
     CHUNKED,
+    END_OF_HEAD,
     LENGTH,
     NO_BODY,
     HeadError,
@@ -35,7 +36,6 @@ CLOSED: Final = 4
 MAX_INTERIM_RESPONSES: Final = 64
 """A flood of 1xx is a fault of the upstream, not something to relay without end."""
 
-END_OF_HEAD: Final = b"\r\n\r\n"
 LATE_408: Final = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 """How servers tell an idle connection that they close it (RFC 9110 section 15.5.9)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -15,14 +14,12 @@ from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.transport import TlsShare
 from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
 from ingressd.proxy.upstream.failure import Failure
-from ingressd.proxy.upstream.opening import open_connection
+from ingressd.proxy.upstream.opening import OUT_OF_RESOURCES, open_connection
 from ingressd.proxy.upstream.outbox import Outbox
 from ingressd.settings.config import HealthCheck
 from ingressd.version import __version__
 
 BUFFER_BYTES: Final = 65536
-OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""Why a probe can fail without the endpoint having been asked."""
 
 
 class Prober:

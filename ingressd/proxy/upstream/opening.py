@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+import errno
+from typing import Any, Final, cast
 
 from ingressd.proxy.tls.client import TlsClient, UpstreamContext
 from ingressd.proxy.tls.transport import TlsShare
 from ingressd.proxy.upstream.connection import UpstreamConnection
+
+OUT_OF_RESOURCES: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
+)
+"""Why a connection can fail without the endpoint having been asked: file descriptors, memory, or ports used up."""
 
 
 async def open_connection(
