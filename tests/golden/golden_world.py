@@ -97,14 +97,15 @@ def shown(translation: Translation, source_problems: tuple[Problem, ...], folder
     for key in ("process", "policy/"):
         if key in units:
             units[key] = {name: value for name, value in units[key].items() if empty[key].get(name, ...) != value}
-    problems = sorted({str(_placeless(problem)) for problem in (*source_problems, *translation.problems)})
-    statuses = {str(key): status for key, status in sorted(translation.statuses.items())}
-    text = json.dumps(
-        {"units": units, "statuses": statuses, "problems": problems}, indent=1, sort_keys=True, ensure_ascii=False
-    )
+    problems = [str(_placeless(problem)) for problem in (*source_problems, *translation.problems)]
+    statuses = {str(key): status for key, status in translation.statuses.items()}
+    text = json.dumps({"units": units, "statuses": statuses, "problems": problems}, ensure_ascii=False)
     for name, content in PLACEHOLDERS.items():
         text = text.replace(content, name)
-    return text.replace(str(folder), "FOLDER") + "\n"
+    output = json.loads(text.replace(str(folder), "FOLDER"))
+    # In order only now: where this repository lies must not decide what comes first.
+    output["problems"] = sorted(set(output["problems"]))
+    return json.dumps(output, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _placeless(problem: Problem) -> Problem:
