@@ -33,6 +33,7 @@ from ingressd.model.units import (
 from ingressd.proxy.routing.candidates import Candidate, candidates
 from ingressd.proxy.routing.normalise import normalise_host, normalise_path
 from ingressd.proxy.tls.clients import ClientGuards
+from ingressd.settings.config import HealthCheck, RequestCap
 from ingressd.settings.overlay import command_value
 
 EXPLAINED, FAILED = 0, 2
@@ -234,8 +235,10 @@ def _way(
     upstream = units.get(f"upstream/{route.upstream}")
     endpoints = units.get(f"endpoints/{route.upstream}")
     if isinstance(upstream, Upstream):
-        hashed = f" by {upstream.hash_by}" if upstream.hash_by else ""
-        yield f"  upstream    {route.upstream}, {upstream.balancer}{hashed}{', over TLS' if upstream.tls else ''}"
+        yield from _describe_upstream(upstream)
+    if _asks_budget(policy):
+        share, least = process.retry_budget_percent, process.retry_budget_min_per_s
+        yield f"  retries     after time-outs and statuses {share:g} % of its requests at most, or {least:g} a second"
     found = endpoints.endpoints if isinstance(endpoints, Endpoints) else ()
     for endpoint in found:
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
@@ -248,6 +251,34 @@ def _way(
         yield f"  endpoint    {name} (a name, not resolved offline)"
     if not found and not names:
         yield "  answer      503: no usable endpoint"
+
+
+def _describe_upstream(upstream: Upstream) -> Iterator[str]:
+    hashed = f" by {upstream.hash_by}" if upstream.hash_by else ""
+    yield f"  upstream    {upstream.name}, {upstream.balancer}{hashed}{', over TLS' if upstream.tls else ''}"
+    check, cap = upstream.health_check, upstream.cap
+    if isinstance(check, HealthCheck):
+        host = f" with Host {check.host}" if check.host else ""
+        statuses = ",".join(
+            f"{least}-{most}" if least != most else f"{least}" for least, most in check.expected_statuses
+        )
+        yield (
+            f"  health      GET {check.path}{host} at each endpoint's port every {check.interval_s:g} s, "
+            f"{statuses} expected within {check.timeout_s:g} s; "
+            f"unhealthy threshold {check.unhealthy_threshold}, healthy threshold {check.healthy_threshold}"
+        )
+    if isinstance(cap, RequestCap):
+        yield (
+            f"  cap         {cap.max_requests} requests at a time for each endpoint; "
+            f"{cap.max_pending} more wait, {cap.pending_timeout_s:g} s at most"
+        )
+
+
+def _asks_budget(policy: RoutePolicy) -> bool:
+    """Whether anything is retried for which the retry budget is asked."""
+    if policy.next_upstream_tries == 1 or "off" in policy.next_upstream:
+        return False
+    return any(condition == "timeout" or condition.startswith("http_") for condition in policy.next_upstream)
 
 
 def _spell(candidate: Candidate) -> str:
@@ -313,8 +344,16 @@ def _clients(host: bytes, vhosts: Mapping[str, VirtualHost], units: Mapping[str,
         return ""
     if policy.closed:
         return f"everybody is answered {policy.closed}: {policy.fault} ({policy.unit.origin})"
-    by = f" by {policy.unit.authority}" if policy.unit.authority else ""
-    return f"certificates {policy.unit.verify}{by} ({policy.unit.origin})"
+    unit = policy.unit
+    authority = authorities.get(unit.authority)
+    parts = [f"certificates {unit.verify}{f' by {unit.authority}' if unit.authority else ''}"]
+    if unit.verify != "off":
+        parts.append(f"depth {unit.depth}")
+        parts += ["revocations looked up"] if authority is not None and authority.crl_pem else []
+        parts += [f"subject must match {unit.match_cn}"] if unit.match_cn else []
+        parts += [f"others redirected to {unit.error_page}"] if unit.error_page else []
+        parts += ["passed to the upstream"] if unit.pass_certificate else []
+    return f"{', '.join(parts)} ({unit.origin})"
 
 
 def _without_route(host: str, path: str, vhosts: Mapping[str, VirtualHost], *, process: ProcessPolicy) -> str:

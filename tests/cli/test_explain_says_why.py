@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from stage.certificates import authority, issued, revoked
 
 from ingressd.cli.explain import explain_url
 from ingressd.cli.offline import translate_config
@@ -18,11 +19,20 @@ routes:
 - {{host: a.example, path: /, upstream: api}}
 - {{host: a.example, path: /exact, pathType: Exact, upstream: api}}
 - {{host: plain.example, upstream: names}}
+- {{host: guarded.example, upstream: guarded}}
 - {{host: broken.example, upstream: gone}}
 - {{host: "*.example", upstream: api}}
 upstreams:
   api: {{endpoints: ["127.0.0.1:9001", "[::1]:9002"], balancer: ewma}}
   names: {{endpoints: ["api.internal:80"]}}
+  guarded:
+    endpoints: ["127.0.0.1:9003"]
+    healthCheck:
+      {{path: /well, interval: 1500ms, timeout: 1s, healthyThreshold: 2, unhealthyThreshold: 4,
+       expectedStatuses: [204, 300-399]}}
+    maxRequests: 5
+    maxPending: 7
+    pendingTimeout: 3s
 tls:
 - {{certFile: {PEMS}/a.example.crt, keyFile: {PEMS}/a.example.key}}
 """
@@ -58,6 +68,7 @@ def test_the_winner_and_its_way(config: Path) -> None:
         "  origin      Config routes (Exact a.example/exact)",
         "  policy      process-wide: body 1048576 bytes, connect/send/read 5/60/60 s, 3 tries on error timeout",
         "  upstream    /api, ewma",
+        "  retries     after time-outs and statuses 20 % of its requests at most, or 3 a second",
         "  endpoint    127.0.0.1:9001",
         "  endpoint    [::1]:9002",
         "lost",
@@ -85,6 +96,81 @@ def test_what_has_no_way_says_why(config: Path) -> None:
     assert "such a request answers 400" in ask("http://a.example/../x", config=config)
 
 
+GUARDS = [
+    "  health      GET /well at each endpoint's port every 1.5 s, 204,300-399 expected within 1 s; "
+    "unhealthy threshold 4, healthy threshold 2",
+    "  cap         5 requests at a time for each endpoint; 7 more wait, 3 s at most",
+]
+
+
+def test_health_checks_and_the_cap_of_the_upstream_are_told(config: Path) -> None:
+    lines = ask("http://guarded.example/", config=config).splitlines()
+    at = lines.index("  upstream    /guarded, round_robin")
+    assert lines[at + 1 : at + 3] == GUARDS
+    config.write_text(CONFIG.replace("{path: /well,", "{path: /well, host: 'guarded.internal:81',"))
+    assert "GET /well with Host guarded.internal:81 at each" in ask("http://guarded.example/", config=config)
+    plain = ask("https://a.example/", config=config)
+    assert "  health " not in plain
+    assert "  cap " not in plain
+
+
+def test_annotations_of_a_service_are_told_alike(tmp_path: Path) -> None:
+    manifests = tmp_path / "objects"
+    manifests.mkdir()
+    (manifests / "web.yaml").write_text("""\
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  annotations:
+    ingressd.dev/health-check-path: /well
+    ingressd.dev/health-check-interval: 1500ms
+    ingressd.dev/health-check-timeout: 1s
+    ingressd.dev/health-check-healthy-threshold: "2"
+    ingressd.dev/health-check-unhealthy-threshold: "4"
+    ingressd.dev/health-check-expected-statuses: 204,300-399
+    ingressd.dev/max-requests: "5"
+    ingressd.dev/max-pending: "7"
+    ingressd.dev/pending-timeout: 3s
+spec: {ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: ingressd}
+spec: {controller: ingressd.dev/ingress-controller}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  ingressClassName: ingressd
+  defaultBackend: {service: {name: web, port: {number: 80}}}
+""")
+    (tmp_path / "c.yaml").write_text("manifests: [objects]\n")
+    lines = ask("http://any.example/", config=tmp_path / "c.yaml").splitlines()
+    at = lines.index("  upstream    default/web:80, round_robin")
+    assert lines[at + 1 : at + 3] == GUARDS
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            "retry-budget-percent: '5', retry-budget-min-per-second: '0.5'",
+            "5 % of its requests at most, or 0.5 a second",
+        ),
+        ("proxy-next-upstream: 'http_502'", "20 % of its requests at most, or 3 a second"),
+        ("proxy-next-upstream: error", ""),
+        ("proxy-next-upstream: 'off'", ""),
+        ("proxy-next-upstream-tries: '1'", ""),
+    ],
+)
+def test_the_retry_budget_is_told_where_it_is_asked(config: Path, settings: str, told: str) -> None:
+    config.write_text(CONFIG.replace("settings: {", f"settings: {{{settings}, "))
+    said = [line for line in ask("https://a.example/", config=config).splitlines() if line.startswith("  retries ")]
+    assert said == ([f"  retries     after time-outs and statuses {told}"] if told else [])
+
+
 def test_a_path_that_is_normalised_is_shown_as_it_is_matched(config: Path) -> None:
     assert "  matched as  /exact\n" in ask("http://a.example//x/%2e%2e/exact", config=config)
 
@@ -108,7 +194,8 @@ def test_units_survive_the_way_over_the_admin_listener_and_answer_alike(config: 
     thread.start()
     try:
         admin = f"127.0.0.1:{server.server_port}"
-        assert ask("https://a.example/exact", admin=admin) == ask("https://a.example/exact", config=config)
+        for url in ("https://a.example/exact", "http://guarded.example/"):
+            assert ask(url, admin=admin) == ask(url, config=config)
     finally:
         server.shutdown()
         server.server_close()
@@ -126,6 +213,16 @@ def test_client_certificates_are_told(config: Path) -> None:
     asks = f"- {{hosts: ['*.example'], {pair}, clientCertificate: {{caFile: {PEMS}/default.crt, verify: optional}}}}\n"
     config.write_text(CONFIG + asks)
     told = f"clients     certificates optional by /{PEMS}/wild.example.crt"
-    assert told in ask("https://plain.example/", config=config), "a host of its own, which the wildcard covers"
+    text = ask("https://plain.example/", config=config)
+    assert f"{told}, depth 1 (Config " in text, "a host of its own, which the wildcard covers"
+    (config.parent / "ca.crt").write_bytes(authority().cert)
+    (config.parent / "ca.crl").write_bytes(revoked(issued("gone")))
+    listed = asks.replace(f"{PEMS}/default.crt", "ca.crt, crlFile: ca.crl")
+    config.write_text(CONFIG + listed)
+    assert ", depth 1, revocations looked up (Config " in ask("https://plain.example/", config=config)
+    more = "verify: on, verifyDepth: 3, matchCn: CN=ann, passCertificate: true, errorPage: 'https://a.example/no'"
+    config.write_text(CONFIG + asks.replace("verify: optional", more))
+    told = ", depth 3, subject must match CN=ann, others redirected to https://a.example/no, passed to the upstream ("
+    assert told in ask("https://plain.example/", config=config)
     config.write_text(CONFIG + asks.replace("default.crt", "nothing.crt"))
     assert "clients     everybody is answered 503: " in ask("https://other.example/", config=config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import shutil
 import socket
 import ssl
@@ -13,9 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from stage.certificates import Pair, authority, issued, selfsigned
+from stage.certificates import Pair, authority, issued, revoked, selfsigned
 from stage.echo import Echo, EchoLoop, raise_echoes
 from stage.objects import ONE_SERVICE
 from stage.ports import spelled
@@ -54,24 +51,6 @@ spec:
 """
 
 
-def revoked(pair: Pair, by: str) -> bytes:
-    """A list of the authority `by` with this certificate."""
-    issuer = authority(by)
-    now = datetime.datetime.now(datetime.UTC)
-    serial = x509.load_pem_x509_certificate(pair.cert).serial_number
-    one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
-    key = serialization.load_pem_private_key(issuer.key, None)
-    return (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(x509.load_pem_x509_certificate(issuer.cert).subject)
-        .last_update(now - datetime.timedelta(days=1))
-        .next_update(now + datetime.timedelta(days=30))
-        .add_revoked_certificate(one)
-        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
-        .public_bytes(serialization.Encoding.PEM)
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("clients")
@@ -96,7 +75,7 @@ def ingressd(folder: Path, echo: Echo) -> Iterator[Ingressd]:
         ONE_SERVICE.format(host=echo.address[0], port=echo.address[1]),
         secret("ca", ca_crt=authority("test authority").cert),
         secret("other", ca_crt=authority("other authority").cert),
-        secret("listed", ca_crt=authority("test authority").cert, ca_crl=revoked(GONE, "test authority")),
+        secret("listed", ca_crt=authority("test authority").cert, ca_crl=revoked(GONE, by="test authority")),
         secret("broken", ca_crt=b"nothing of the kind"),
         ingress("open.test"),
         ingress("a.open.test"),
@@ -402,7 +381,7 @@ def test_a_change_of_policy_takes_hold_of_open_connections_and_sessions(folder: 
             assert client.reply().status == 421, "this connection has shown no certificate"
         session = begin(ingressd, tls, "on.test")
         assert offer(ingressd, tls, "on.test", session) == (True, 200)
-        listed = secret("ca", ca_crt=authority("test authority").cert, ca_crl=revoked(GOOD, "test authority"))
+        listed = secret("ca", ca_crt=authority("test authority").cert, ca_crl=revoked(GOOD, by="test authority"))
         put(listed, guarded)
         ingressd.wait_until(lambda: come(ingressd, "on.test", GOOD).status == 400)
         assert offer(ingressd, tls, "on.test", session) == (False, 400), "revoked while it had a session"

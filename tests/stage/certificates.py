@@ -86,6 +86,24 @@ def issued(*names: str, by: str = "test authority") -> Pair:
     return _pem(builder.add_extension(_alternative(names), critical=False).sign(issuer_key, hashes.SHA256()), key)
 
 
+def revoked(pair: Pair, *, by: str = "test authority") -> bytes:
+    """A list of `authority(by)` with this certificate, PEM."""
+    issuer = authority(by)
+    issuer_key = serialization.load_pem_private_key(issuer.key, None)
+    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    now = datetime.datetime.now(datetime.UTC)
+    serial = x509.load_pem_x509_certificate(pair.cert).serial_number
+    return (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.load_pem_x509_certificate(issuer.cert).subject)
+        .last_update(now - _DAY)
+        .next_update(now + 30 * _DAY)
+        .add_revoked_certificate(x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build())
+        .sign(issuer_key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+
+
 def names_of(der: bytes | None) -> tuple[str, list[str]]:
     """The common name and the DNS names of a DER certificate; ("", []) without one."""
     if not der:
