@@ -195,6 +195,24 @@ def test_who_waits_too_long_goes_away_and_hears_no_late_answer(server: Server, c
     silent.close()
 
 
+def test_a_deadline_is_that_of_a_request_and_not_of_its_connection(server: Server, clock: Clock) -> None:
+    server.answers = itertools.chain([says(OK)], itertools.repeat(nothing))
+    taking = Taking(server, timeout_s=3.0)
+    one, other = Phase("one", RATE, 1 / RATE), Phase("other", RATE, 1 / RATE)
+    taking.run(one)
+    taking.until(lambda: one.ok == 1)
+    clock.now += 2.0
+    taking.run(other)
+    taking.until(lambda: list(server.requests.values()) == [2])
+    clock.now += 1.0
+    taking.turn(0.0)
+    assert counted(other) == {}
+    clock.now += 2.0
+    taking.turn(0.0)
+    assert (counted(one), counted(other)) == ({"ok": 1}, {"timed_out": 1})
+    taking.close()
+
+
 def test_without_a_connection_left_a_request_is_not_sent(server: Server) -> None:
     taking, phase = Taking(server, connections=4), load()
     taking.run(phase)
@@ -221,6 +239,8 @@ def test_connections_for_one_request_are_a_quarter_more_at_most(server: Server) 
     taking.run(phase)
     assert counted(phase) == {"unsent": OFFERED - 2}
     taking.close()
+    server.answers = itertools.repeat(says(OK))
+    assert counted(Taking(server, connections=40, fresh=1.0).offer(Phase("load", RATE, 2 * SECONDS))) == {"ok": 20}
 
 
 def test_an_answer_in_pieces_is_one_answer(server: Server) -> None:
@@ -235,6 +255,11 @@ def test_an_answer_in_pieces_is_one_answer(server: Server) -> None:
     sock.sendall(OK[-1:])
     taking.turn(1.0)
     assert counted(phase) == {"ok": 1}
+    server.answers = iter([says(TOLD)])
+    behind = Phase("behind", RATE, 1 / RATE)
+    taking.run(behind)
+    taking.until(lambda: behind.shed == 1)
+    assert (counted(phase), counted(behind)) == ({"ok": 1}, {"shed": 1})
     taking.close()
 
 
