@@ -52,6 +52,8 @@ class Echo:
         if not self.ports:
             self.ports = [int(environment.get("HTTP_PORT", DEFAULT_PORT))]
         self.seen: list[Seen] = []
+        self.refuses: set[str] = set()
+        """Paths that are answered 503."""
         self._servers: list[asyncio.Server] = []
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -91,7 +93,8 @@ class Echo:
             await asyncio.sleep(self._delay_s)
         host = "".join(headers.pop("Host", ()))
         body = self._body(path=path, host=host, method=method, proto=proto, headers=headers)
-        head_out = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        status = b"503 Service Unavailable" if path in self.refuses else b"200 OK"
+        head_out = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
         writer.write(head_out + (b"" if method == "HEAD" else body))
         await writer.drain()
         return headers.get("Connection") != ["close"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from stage.wire import ask
 
 from kube.api import DEPLOYMENTS, INGRESSES, NAMESPACES, SERVICES, SLICES, Api
 from kube.cluster import Cluster
-from kube.installation import Installation
+from kube.installation import ADMIN_PORT, Installation
 from kube.mixed_load import MixedLoad
 from kube.scenario import new_backend, new_ingress, new_namespace
 
@@ -29,6 +30,12 @@ def namespace(api: Api, ingressd: Installation) -> Iterator[str]:
 def status(address: Address, host: str) -> int:
     """What one replica answers."""
     return ask(address, host=host).status
+
+
+def answering(address: Address, host: str) -> set[str]:
+    """Pods that answer one replica."""
+    replies = [ask(address, host=host) for _ in range(20)]
+    return {reply.text.partition('"pod": "')[2].partition('"')[0] for reply in replies}
 
 
 def test_an_ingress_is_live_when_created_changed_and_deleted(api: Api, ingressd: Installation, namespace: str) -> None:
@@ -61,16 +68,49 @@ def test_a_pod_that_is_not_ready_is_given_nothing(
     new_backend(api, namespace, "half", replicas=2)
     new_ingress(api, namespace, "half", host="half.test", service="half")
     first = api.wait_ready_pods(namespace, "app=half", 2)[0]["metadata"]["name"]
-
-    def answering(address: Address) -> set[str]:
-        replies = [ask(address, host="half.test") for _ in range(20)]
-        return {reply.text.partition('"pod": "')[2].partition('"')[0] for reply in replies}
-
-    ingressd.wait_everywhere(lambda at: len(answering(at)) == 2, "both answer")
+    ingressd.wait_everywhere(lambda at: len(answering(at, "half.test")) == 2, "both answer")
     cluster.do(cluster.kubelet.set_ready(namespace, first, ready=False))
-    ingressd.wait_everywhere(lambda at: first not in answering(at), "one answers")
+    ingressd.wait_everywhere(lambda at: first not in answering(at, "half.test"), "one answers")
     cluster.do(cluster.kubelet.set_ready(namespace, first, ready=True))
-    ingressd.wait_everywhere(lambda at: first in answering(at), "both answer again")
+    ingressd.wait_everywhere(lambda at: first in answering(at, "half.test"), "both answer again")
+
+
+def test_annotations_of_a_service_have_its_pods_probed_and_an_unhealthy_one_is_given_nothing(
+    cluster: Cluster, api: Api, ingressd: Installation, namespace: str
+) -> None:
+    new_backend(api, namespace, "probed", replicas=2)
+    new_ingress(api, namespace, "probed", host="probed.test", service="probed")
+    first, second = (pod["metadata"]["name"] for pod in api.wait_ready_pods(namespace, "app=probed", 2))
+    echoes = [cluster.kubelet.runner(namespace, name).echo for name in (first, second)]
+    sick = echoes[0]
+
+    def annotate(**checks: str | None) -> None:
+        annotations = {f"ingressd.dev/health-check-{key.replace('_', '-')}": value for key, value in checks.items()}
+        api.patch(SERVICES, "probed", namespace, change={"metadata": {"annotations": annotations}})
+
+    def wait_answering(pods: set[str], what: str) -> None:
+        ingressd.wait_everywhere(lambda at: answering(at, "probed.test") == pods, what)
+
+    def views(at: Address) -> list[tuple[bool, str]]:
+        """Of each endpoint of the Service that a replica probes, whether it is healthy, and what it said."""
+        found = json.loads(ask((at[0], ADMIN_PORT), "/debug/health").text)["endpoints"]
+        mine = [one for one in found if one["upstream"] == f"{namespace}/probed:8080"]
+        return sorted((one["healthy"], one["said"]) for one in mine)
+
+    # It serves all others well and is Ready throughout: nothing but the checks can tell.
+    sick.refuses.add("/well")
+    wait_answering({first, second}, "both answer, nobody is probed")
+    assert not any(seen.path == "/well" for echo in echoes for seen in echo.seen)
+    annotate(path="/well", interval="200ms", unhealthy_threshold="2")
+    ingressd.wait_everywhere(lambda at: views(at) == [(False, "answered 503"), (True, "")], "one is unhealthy")
+    wait_answering({second}, "one answers")
+    sick.refuses.clear()
+    wait_answering({first, second}, "both answer again")
+    sick.refuses.add("/well")
+    wait_answering({second}, "one answers once more")
+    annotate(path=None, interval=None, unhealthy_threshold=None)
+    ingressd.wait_everywhere(lambda at: views(at) == [], "nobody is probed any more")
+    wait_answering({first, second}, "both answer")
 
 
 def test_a_crash_of_a_pod_fails_no_request_that_may_be_repeated(
