@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 MAX_ORDER_BYTES: Final = 128 * 1024
 MAX_DESCRIPTORS: Final = 128
 """With one order; the kernel takes 253."""
+BACKLOG: Final = 4096
+"""How many connections wait at a listening socket that is handed over; a worker that has cut the queue short restores it."""
 
 # From the supervisor to a worker.
 ATTACH: Final = "attach"

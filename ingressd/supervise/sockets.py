@@ -11,7 +11,7 @@ import os
 import socket
 from typing import Final, NamedTuple
 
-BACKLOG: Final = 4096
+from ingressd.ipc.orders import BACKLOG
 
 UNSENT_BYTES: Final = 131072
 """What the kernel takes of an answer before it can send it (TCP_NOTSENT_LOWAT, which connections inherit). Without it a

@@ -16,6 +16,7 @@ import sys
 from functools import partial
 from typing import Any, Final
 
+from ingressd.ipc.orders import BACKLOG
 from ingressd.model.units import Listener
 from ingressd.observe.shared_table import ACCEPTED
 from ingressd.protocol.proxy_protocol import Address
@@ -33,7 +34,6 @@ RETRY_S: Final = 0.1
 
 BURST: Final = 16
 
-BACKLOG: Final = 4096
 SHORT_BACKLOG: Final = 128
 
 LET_IN: Final = 1
