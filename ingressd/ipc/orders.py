@@ -17,7 +17,7 @@ MAX_ORDER_BYTES: Final = 128 * 1024
 MAX_DESCRIPTORS: Final = 128
 """With one order; the kernel takes 253."""
 BACKLOG: Final = 4096
-"""How many connections wait at a listening socket that is handed over; a worker that has cut the queue short restores it."""
+"""How many connections wait at a socket that comes with LISTEN; a worker that has cut its queue short restores it."""
 
 # From the supervisor to a worker.
 ATTACH: Final = "attach"
