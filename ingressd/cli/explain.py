@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 import os
 import sys
 import time
@@ -11,16 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TextIO
 from urllib.parse import urlsplit
 
-import msgspec
-
+from ingressd.cli.live import AdminError, fetch_health, fetch_units
 from ingressd.cli.offline import translate_config
 from ingressd.filters.ssl_redirect import SPEC as SSL_REDIRECT
-from ingressd.model.codec import units_from_json
 from ingressd.model.problem import Problem
 from ingressd.model.units import (
     Certificate,
     ClientAuthority,
     ClientCertificates,
+    Endpoint,
     Endpoints,
     ProcessPolicy,
     Route,
@@ -37,7 +35,6 @@ from ingressd.settings.config import HealthCheck, RequestCap
 from ingressd.settings.overlay import command_value
 
 EXPLAINED, FAILED = 0, 2
-ADMIN_TIMEOUT_S = 10.0
 
 
 class Request(NamedTuple):
@@ -100,11 +97,12 @@ def explain_url(
     """
     problems: Sequence[Problem] = ()
     unresolved: Mapping[str, list[str]] = {}
+    health: Mapping[tuple[str, str], str] = {}
     in_cluster = False
     units: Mapping[str, Unit]
     try:
         if admin is not None:
-            units = fetch_units(admin)
+            units, health = fetch_units(admin), fetch_health(admin)
         elif config is not None:
             offline = translate_config(config, environ=environ, flags=flags, now_s=now_s)
             if offline.config is None:
@@ -114,10 +112,10 @@ def explain_url(
         else:
             raise ExplainError("say --config FILE or --admin ADDR")
         request = read_request(url, method=method, headers=headers, process=_process(units))
-    except ExplainError as error:
+    except (ExplainError, AdminError) as error:
         print(f"explain: {error}", file=out)
         return FAILED
-    for line in explain(request, units, problems=problems, unresolved=unresolved):
+    for line in explain(request, units, problems=problems, unresolved=unresolved, health=health):
         print(line, file=out)
     if in_cluster:
         print(
@@ -125,26 +123,6 @@ def explain_url(
             file=out,
         )
     return EXPLAINED
-
-
-def fetch_units(admin: str) -> dict[str, Unit]:
-    """The snapshot of a running instance: GET /debug/snapshot. Raises ExplainError."""
-    address = admin.removeprefix("http://").rstrip("/")
-    connection = http.client.HTTPConnection(address, timeout=ADMIN_TIMEOUT_S)
-    try:
-        connection.request("GET", "/debug/snapshot")
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ExplainError(f"the admin listener at {address} does not answer: {error}") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise ExplainError(f"the admin listener at {address} answered {answer.status} to /debug/snapshot")
-    try:
-        return units_from_json(body)
-    except msgspec.DecodeError as error:
-        raise ExplainError(f"what {address} answered is no snapshot: {error}") from None
 
 
 def read_request(url: str, *, method: str, headers: Sequence[str], process: ProcessPolicy) -> Request:
@@ -176,8 +154,10 @@ def explain(
     *,
     problems: Sequence[Problem] = (),
     unresolved: Mapping[str, list[str]],
+    health: Mapping[tuple[str, str], str],
 ) -> Iterator[str]:
-    """The explanation, line by line. `problems` tell of rules that lost before there was a table."""
+    """The explanation, line by line. `problems` tell of rules that lost before there was a table, `health` why
+    endpoints get no request now, by upstream and "address:port"."""
     host, path = request.host.decode(errors="replace"), request.path.decode(errors="replace")
     yield f"request     {request.method} {'https' if request.tls else 'http'}://{host}{request.came_as}"
     if path != request.came_as:
@@ -195,7 +175,7 @@ def explain(
     else:
         yield f"winner      {_spell(winner)}"
         yield f"  origin      {winner.route.origin}"
-        yield from _way(request, winner.route, units, unresolved=unresolved)
+        yield from _way(request, winner.route, units, unresolved=unresolved, health=health)
     losers = [f"{_spell(one)} ({one.route.origin}): {one.lost}" for one in listed if one.lost]
     hosts = tuple(f" {one.host or '(any host)'}/" for one in listed)
     losers += [
@@ -210,7 +190,12 @@ def explain(
 
 
 def _way(
-    request: Request, route: Route, units: Mapping[str, Unit], *, unresolved: Mapping[str, list[str]]
+    request: Request,
+    route: Route,
+    units: Mapping[str, Unit],
+    *,
+    unresolved: Mapping[str, list[str]],
+    health: Mapping[tuple[str, str], str],
 ) -> Iterator[str]:
     """What a request that takes a route meets, up to where it is answered."""
     policy = _policy(route, units)
@@ -233,19 +218,16 @@ def _way(
         yield f"  answer      {route.status}: the backend leads nowhere; `ingressd check` says why"
         return
     upstream = units.get(f"upstream/{route.upstream}")
-    endpoints = units.get(f"endpoints/{route.upstream}")
     if isinstance(upstream, Upstream):
         yield from _describe_upstream(upstream)
     if _asks_budget(policy):
         share, least = process.retry_budget_percent, process.retry_budget_min_per_s
         yield f"  retries     after time-outs and statuses {share:g} % of its requests at most, or {least:g} a second"
+    endpoints = units.get(f"endpoints/{route.upstream}")
     found = endpoints.endpoints if isinstance(endpoints, Endpoints) else ()
     for endpoint in found:
-        address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        marks = [f"weight {endpoint.weight}"] if endpoint.weight != 1 else []
-        marks += [f"zone {endpoint.zone}"] if endpoint.zone else []
-        marks += ["draining"] if endpoint.draining else []
-        yield f"  endpoint    {address}:{endpoint.port}{' (' + ', '.join(marks) + ')' if marks else ''}"
+        unfit = health.get((route.upstream, f"{endpoint.address}:{endpoint.port}"), "")
+        yield f"  endpoint    {_describe_endpoint(endpoint, unfit)}"
     names = unresolved.get(route.upstream, [])
     for name in names:
         yield f"  endpoint    {name} (a name, not resolved offline)"
@@ -272,6 +254,15 @@ def _describe_upstream(upstream: Upstream) -> Iterator[str]:
             f"  cap         {cap.max_requests} requests at a time for each endpoint; "
             f"{cap.max_pending} more wait, {cap.pending_timeout_s:g} s at most"
         )
+
+
+def _describe_endpoint(endpoint: Endpoint, unfit: str) -> str:
+    address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+    marks = [f"weight {endpoint.weight}"] if endpoint.weight != 1 else []
+    marks += [f"zone {endpoint.zone}"] if endpoint.zone else []
+    marks += ["draining"] if endpoint.draining else []
+    marks += [unfit] if unfit else []
+    return f"{address}:{endpoint.port}{' (' + ', '.join(marks) + ')' if marks else ''}"
 
 
 def _asks_budget(policy: RoutePolicy) -> bool:

@@ -2,6 +2,8 @@
 
 import io
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -57,6 +59,30 @@ def ask(url: str, *, config: Path | None = None, admin: str | None = None, heade
         out=out,
     )
     return out.getvalue()
+
+
+@contextmanager
+def admin_listener(pages: Mapping[str, bytes]) -> Iterator[str]:
+    """Its address; it answers 404 to everything else."""
+
+    class Admin(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path in pages else 404)
+            self.end_headers()
+            self.wfile.write(pages.get(self.path, b""))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Admin)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_the_winner_and_its_way(config: Path) -> None:
@@ -180,26 +206,47 @@ def test_units_survive_the_way_over_the_admin_listener_and_answer_alike(config: 
     body = to_json({"version": 7, "units": units})
     assert units_from_json(body).keys() == units.keys()
 
-    class Admin(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/debug/snapshot" else 404)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Admin)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        admin = f"127.0.0.1:{server.server_port}"
+    with admin_listener({"/debug/snapshot": body}) as admin:
         for url in ("https://a.example/exact", "http://guarded.example/"):
             assert ask(url, admin=admin) == ask(url, config=config)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+
+def test_a_running_instance_tells_which_endpoints_its_health_checks_keep_out(config: Path) -> None:
+    units = translate_config(str(config), environ={}, flags={}, now_s=1e9).translation.units
+    probed = {"upstream": "/api", "healthy": True, "ejected": False, "successes": 0, "failures": 0, "said": ""}
+    refused = {**probed, "address": "127.0.0.1:9001", "healthy": False, "ejected": True, "said": "answered 500"}
+    recovering = {**probed, "address": "::1:9002", "healthy": False, "successes": 1}
+
+    def endpoints(*views: object) -> list[str]:
+        pages = {"/debug/snapshot": to_json({"units": units}), "/debug/health": to_json({"endpoints": views})}
+        with admin_listener(pages) as admin:
+            lines = ask("https://a.example/", admin=admin).splitlines()
+        return [line for line in lines if line.startswith("  endpoint ")]
+
+    assert endpoints(refused, recovering) == [
+        "  endpoint    127.0.0.1:9001 (unhealthy: answered 500)",
+        "  endpoint    [::1]:9002 (unhealthy)",
+    ]
+    assert endpoints({**refused, "healthy": True}, {**recovering, "upstream": "/other"}) == [
+        "  endpoint    127.0.0.1:9001 (ejected)",
+        "  endpoint    [::1]:9002",
+    ]
+    assert endpoints({**refused, "healthy": True, "ejected": False})[0] == "  endpoint    127.0.0.1:9001"
+
+
+@pytest.mark.parametrize(
+    ("pages", "said"),
+    [
+        ({}, "answered 404 to /debug/snapshot"),
+        ({"/debug/snapshot": b"[]"}, "is no snapshot"),
+        ({"/debug/snapshot": b'{"units": {}}', "/debug/health": b"{}"}, "to /debug/health cannot be read"),
+    ],
+)
+def test_an_instance_that_answers_something_else_is_an_error(pages: dict[str, bytes], said: str) -> None:
+    with admin_listener(pages) as admin:
+        text = ask("http://a.example/", admin=admin)
+    assert text.startswith("explain: ")
+    assert said in text
 
 
 def test_objects_of_the_cluster_are_said_to_be_unknown(config: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stage.load import fetch, pid_of, role
+from stage.ports import spelled
 from stage.running import running
 from stage.scripted import Played, scripted
 from stage.wire import ask
+
+from ingressd.cli.explain import explain_url
 
 pytestmark = pytest.mark.process
 
@@ -126,6 +130,10 @@ def test_it_is_back_with_the_first_probe_that_succeeds(tmp_path):
             one for one in json.loads(ask(ingressd.admin, "/debug/health").text)["endpoints"] if not one["healthy"]
         ]
         assert entry["said"] == "answered 503"
+        told = io.StringIO()
+        url, admin = "http://r1.test/", spelled(ingressd.admin)
+        assert explain_url(url, admin=admin, environ={}, flags={}, now_s=0.0, out=told) == 0
+        assert f"  endpoint    {spelled(bad.address)} (unhealthy: answered 503)\n" in told.getvalue()
         script.recovers()
         failed = script.probed.count(False)
         before = len(script.probed)
