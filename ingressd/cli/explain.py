@@ -30,7 +30,7 @@ from ingressd.model.units import (
 )
 from ingressd.proxy.routing.candidates import Candidate, candidates
 from ingressd.proxy.routing.normalise import normalise_host, normalise_path
-from ingressd.proxy.tls.clients import ClientGuards
+from ingressd.proxy.tls.clients import MISPLACED, ClientGuards, ClientPolicy
 from ingressd.settings.config import HealthCheck, RequestCap
 from ingressd.settings.overlay import command_value
 
@@ -165,9 +165,10 @@ def explain(
     if request.tls:
         yield f"certificate {_certificate(host, units)}"
     vhosts = {unit.host: unit for unit in units.values() if isinstance(unit, VirtualHost)}
-    clients = _clients(request.host, vhosts, units)
-    if clients:
-        yield f"clients     {clients}"
+    guards = _guards(vhosts, units)
+    clients = guards.of(request.host)
+    if clients is not None:
+        yield f"clients     {_describe_clients(clients, units)}"
     listed = candidates(vhosts, request.host, request.path)
     winner = next((one for one in listed if not one.lost), None)
     if winner is None:
@@ -175,6 +176,8 @@ def explain(
     else:
         yield f"winner      {_spell(winner)}"
         yield f"  origin      {winner.route.origin}"
+        if _policy(winner.route, units).client_certificates and not guards.ask_for(winner.route, clients):
+            yield f"  answer      403: {MISPLACED}"
         yield from _way(request, winner.route, units, unresolved=unresolved, health=health)
     losers = [f"{_spell(one)} ({one.route.origin}): {one.lost}" for one in listed if one.lost]
     hosts = tuple(f" {one.host or '(any host)'}/" for one in listed)
@@ -325,22 +328,27 @@ class _Hosts:
         _, dot, parent = host.decode(errors="replace").partition(".")
         return self.has(host) or f"*{dot}{parent}" in self._hosts
 
+    def takes_misses(self, leaf: object) -> bool:
+        everybody = self._hosts.get("")
+        return everybody is not None and everybody.default is leaf
 
-def _clients(host: bytes, vhosts: Mapping[str, VirtualHost], units: Mapping[str, Unit]) -> str:
-    """Which certificates the host asks of clients, "" for none."""
+
+def _guards(vhosts: Mapping[str, VirtualHost], units: Mapping[str, Unit]) -> ClientGuards:
+    """Which certificates hosts ask of clients."""
     wishes = {unit.host.encode(): unit for unit in units.values() if isinstance(unit, ClientCertificates)}
     authorities = {unit.name: unit for unit in units.values() if isinstance(unit, ClientAuthority)}
-    policy = ClientGuards(wishes, authorities, _Hosts(vhosts), possible=True).of(host)
-    if policy is None:
-        return ""
+    return ClientGuards(wishes, authorities, _Hosts(vhosts), possible=True)
+
+
+def _describe_clients(policy: ClientPolicy, units: Mapping[str, Unit]) -> str:
     if policy.closed:
         return f"everybody is answered {policy.closed}: {policy.fault} ({policy.unit.origin})"
     unit = policy.unit
-    authority = authorities.get(unit.authority)
+    authority = units.get(f"authority/{unit.authority}")
     parts = [f"certificates {unit.verify}{f' by {unit.authority}' if unit.authority else ''}"]
     if unit.verify != "off":
         parts.append(f"depth {unit.depth}")
-        parts += ["revocations looked up"] if authority is not None and authority.crl_pem else []
+        parts += ["revocations looked up"] if isinstance(authority, ClientAuthority) and authority.crl_pem else []
         parts += [f"subject must match {unit.match_cn}"] if unit.match_cn else []
         parts += [f"others redirected to {unit.error_page}"] if unit.error_page else []
         parts += ["passed to the upstream"] if unit.pass_certificate else []

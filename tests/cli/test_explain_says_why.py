@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from stage.certificates import authority, issued, revoked
 
-from ingressd.cli.explain import explain_url
+from ingressd.cli.explain import Request, explain, explain_url
 from ingressd.cli.offline import translate_config
 from ingressd.model.codec import to_json, units_from_json
+from ingressd.model.problem import Origin
+from ingressd.model.units import ClientCertificates, Route, RoutePolicy, VirtualHost
 
 PEMS = Path(__file__).parents[1] / "golden" / "pems"
 CONFIG = f"""\
@@ -273,3 +275,17 @@ def test_client_certificates_are_told(config: Path) -> None:
     assert told in ask("https://plain.example/", config=config)
     config.write_text(CONFIG + asks.replace("default.crt", "nothing.crt"))
     assert "clients     everybody is answered 503: " in ask("https://other.example/", config=config)
+
+
+def test_a_guarded_route_on_a_host_that_asks_for_nothing_is_told() -> None:
+    origin = Origin("Ingress", "default", "web")
+    units = {
+        "policy/guarded": RoutePolicy(client_certificates=True),
+        "host/a.example": VirtualHost(
+            "a.example", (Route(origin=origin, path_type="Prefix", path="/", upstream="u", policy="guarded"),)
+        ),
+        "clients/a.example": ClientCertificates(host="a.example", origin=origin, verify="off"),
+    }
+    request = Request("GET", True, b"a.example", b"/", "/")
+    told = list(explain(request, units, unresolved={}, health={}))
+    assert any(line.startswith("  answer      403: the route asks for client certificates") for line in told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -144,11 +144,13 @@ async def make_stage(
     process: ProcessPolicy | None = None,
     policy: RoutePolicy | None = None,
     route_policy: str = "",
+    policies: Mapping[str, RoutePolicy] | None = None,
     more: Iterable[Unit] = (),
 ) -> Stage:
     """A stage whose clock stands still until `now[0]` is moved.
 
-    `route_policy` is the name that the route gives; `more` are units besides the one route, upstream and endpoint.
+    `route_policy` is the name that the route gives; `policies` are others by name; `more` are units
+    besides the one route, upstream and endpoint.
     """
     now = [1000.0]
     dataplane = Dataplane(
@@ -165,6 +167,7 @@ async def make_stage(
     units = {
         "process": msgspec.structs.replace(base, access_log=AccessLog(path="")),
         "policy/": policy if policy is not None else RoutePolicy(ssl_redirect=False),
+        **{f"policy/{name}": one for name, one in (policies or {}).items()},
     }
     for unit in (
         VirtualHost("", (Route(origin=origin, path_type="Prefix", path="/", upstream="/u", policy=route_policy),)),

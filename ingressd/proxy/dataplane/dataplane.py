@@ -210,8 +210,8 @@ class Dataplane:
     def _guards(self, change: Change, table: RouteTable[CompiledRoute]) -> ClientGuards | None:
         """Which hosts ask for client certificates, from now on."""
         units, guards = self._units, self._worker.current.guards
-        if not units.client_certificates:
-            return None
+        if not units.client_certificates and not any(one.client_certificates for one in units.policies.values()):
+            return None  # A marked route without its host's unit, which may be in quarantine, is closed by the guards.
         if guards is None or change.guards_changed:
             return ClientGuards(units.client_certificates, units.authorities, table, possible=self._verifies)
         return guards.with_table(table)

@@ -15,7 +15,7 @@ from ingressd.filters.ssl_redirect import ACME_CHALLENGE, SslRedirect
 from ingressd.protocol.h1 import RequestHead
 from ingressd.proxy.runtime.forwarded import Forwarded
 from ingressd.proxy.runtime.runtime import CompiledRoute
-from ingressd.proxy.tls.clients import ClientIdentity, ClientPolicy
+from ingressd.proxy.tls.clients import MISPLACED, ClientGuards, ClientIdentity, ClientPolicy
 
 OURS: Final = frozenset(
     {
@@ -36,7 +36,8 @@ _HTML: Final = ((b"Content-Type", b"text/html"),)
 
 
 def judge(
-    policy: ClientPolicy | None,
+    guards: ClientGuards,
+    host: bytes,
     identity: ClientIdentity | None,
     route: CompiledRoute | None,
     forwarded: Forwarded,
@@ -46,19 +47,22 @@ def judge(
 ) -> Answer | None:
     """The answer to a request that its host's policy does not let through; None when it may go on, its fields set.
 
-    `policy` is that of the host asked for, `identity` what the connection's handshake found (None where it asked for no
-    certificate), `path` is normalised.
+    `host` and `path` are normalised, `identity` is what the connection's handshake found (None where it asked for no
+    certificate).
     """
+    policy = guards.of(host)
     if policy is None:
         if identity is not None:
             return Answer(421, reason="the connection's host asks for client certificates, this one does not")
         if route is not None and route.policy.client_certificates:
-            return Answer(403, reason="the route asks for client certificates, and its host does not")
+            return Answer(403, reason=MISPLACED)
         return None
     if not tls and route is None:
         return None
     if policy.closed:
         return Answer(policy.closed, reason=policy.fault)
+    if route is not None and route.policy.client_certificates and not guards.ask_for(route, policy):
+        return Answer(403, reason=MISPLACED)
     head = forwarded.head
     if head.special is not None and not OURS.isdisjoint(head.special):
         lines = forwarded.lines.splitlines(keepends=True)

@@ -178,8 +178,7 @@ class Exchange(Attempts):
         """Whether the request ends here because of the certificates that its host asks of clients."""
         client = self.client
         identity = client.transport.get_extra_info("client_identity") if client.tls else None
-        policy = guards.of(self.host)
-        answer = judge(policy, identity, self.route, forwarded, self.path, tls=client.tls)
+        answer = judge(guards, self.host, identity, self.route, forwarded, self.path, tls=client.tls)
         if answer is not None:
             self._answer(answer, close=True)
         return answer is not None

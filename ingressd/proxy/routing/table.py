@@ -188,3 +188,7 @@ class RouteTable(Generic[T]):
     def knows(self, host: bytes) -> bool:
         """Whether an exact or wildcard host of the table takes `host`, so that its misses are its own."""
         return host in self._hosts or host[host.find(b".") :] in self._wildcards
+
+    def takes_misses(self, leaf: object) -> bool:
+        """Whether a leaf that was matched takes the misses of every host."""
+        return self._catch_all is not None and self._catch_all.default is leaf

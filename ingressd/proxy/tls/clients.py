@@ -27,6 +27,9 @@ _TOLERATED: Final = frozenset({18, 19, 20, 21, 27})
 _UNREADABLE: Final = 1
 """X509_V_ERR_UNSPECIFIED, for a certificate whose names cannot be read."""
 
+MISPLACED: Final = "the route asks for client certificates, and its host for none or for others"
+"""Why a guarded route is not served on a host."""
+
 log = logging.getLogger("ingressd.tls")
 
 
@@ -38,6 +41,9 @@ class Table(Protocol):
 
     def has(self, host: bytes) -> bool:
         """Whether it has routes of its own."""
+
+    def takes_misses(self, leaf: object) -> bool:
+        """Whether this is the route of every path that its host knows nothing of."""
 
 
 class ClientIdentity:
@@ -207,3 +213,13 @@ class ClientGuards:
             authority = self._authorities.get(unit.authority)
             policy = self._compiled[key] = ClientPolicy(unit, authority, possible=self._possible)
         return policy
+
+    def ask_for(self, route: object, policy: ClientPolicy | None) -> bool:
+        """Whether a host with this policy asks for what a guarded route wants: the route's own object may have no say
+        there, because another was first or because the route takes the misses of every host."""
+        if policy is None or not policy.scope:
+            return False
+        if not self._table.takes_misses(route):
+            return True
+        own = self.of(b"")
+        return own is not None and (own.scope, own.unit.match_cn) == (policy.scope, policy.unit.match_cn)

@@ -1,0 +1,86 @@
+"""A route whose object asks for client certificates is served on no host that asks for none, or for others."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from stage.played import Stage, play
+
+from ingressd.model.problem import Origin
+from ingressd.model.units import (
+    ClientAuthority,
+    ClientCertificates,
+    Route,
+    RoutePolicy,
+    Unit,
+    VirtualHost,
+)
+from ingressd.proxy.tls.libssl import LibSsl
+
+ORIGIN = Origin("Ingress", "default", "web")
+PLAIN = RoutePolicy(ssl_redirect=False)
+VERIFIES = pytest.mark.skipif(LibSsl.open() is None, reason="this ssl cannot be made to verify clients")
+
+
+def guarded_route(path: str = "/") -> Route:
+    return Route(origin=ORIGIN, path_type="Prefix", path=path, upstream="/u", policy="guarded")
+
+
+def wish(host: str, verify: str, authority: str = "", **more) -> ClientCertificates:
+    return ClientCertificates(host=host, origin=ORIGIN, verify=verify, authority=authority, **more)
+
+
+def status_of(host: str, *units: Unit, path: str = "/x") -> int:
+    """What plain HTTP is answered: no policy here insists on TLS."""
+    found = []
+
+    def scene(stage: Stage) -> None:
+        stage.pooled()
+        client = stage.client()
+        client.data_received(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path.encode(), host.encode()))
+        answer = stage.sent(client)
+        found.append(int(answer[9:12]) if answer else 200)  # Without an answer of ours it waits for the endpoint.
+
+    guarded = msgspec.structs.replace(PLAIN, client_certificates=True)
+    play(scene, more=units, policy=PLAIN, policies={"guarded": guarded})
+    return found[0]
+
+
+def test_on_a_host_whose_policy_is_off() -> None:
+    """An Ingress that was there first may switch verification off for the host."""
+    host = VirtualHost("a.test", (guarded_route(),))
+    assert status_of("a.test", host, wish("a.test", "off")) == 403
+
+
+def test_as_the_default_of_a_host_whose_policy_is_off() -> None:
+    """Whoever has a host of his own does not get through it to everybody's default backend."""
+    everybody = VirtualHost("", (), default=guarded_route())
+    host = VirtualHost("a.test", (msgspec.structs.replace(guarded_route("/own"), policy=""),))
+    units = (everybody, host, wish("", "optional", "ca"), ClientAuthority("ca", b""), wish("a.test", "off"))
+    assert status_of("a.test", *units) == 403
+    assert status_of("a.test", *units, path="/own") == 200
+
+
+@VERIFIES
+def test_as_the_default_of_a_host_that_asks_for_other_certificates() -> None:
+    everybody = VirtualHost("", (), default=guarded_route())
+    host = VirtualHost("a.test", (guarded_route("/own"),))
+    authorities = (ClientAuthority("ca", b"one"), ClientAuthority("other", b"another"))
+    units = (everybody, host, *authorities, wish("", "optional", "ca"))
+    assert status_of("a.test", *units, wish("a.test", "optional", "other")) == 403
+    assert status_of("a.test", *units, wish("a.test", "optional", "other"), path="/own") == 200
+    assert status_of("a.test", *units, wish("a.test", "optional", "ca")) == 200
+    assert status_of("nobody.test", *units, wish("a.test", "optional", "other")) == 200
+
+
+@VERIFIES
+def test_as_the_default_of_a_host_that_wants_another_subject() -> None:
+    everybody = VirtualHost("", (), default=guarded_route())
+    host = VirtualHost("a.test", (guarded_route("/own"),))
+    units = (everybody, host, ClientAuthority("ca", b"one"), wish("", "optional", "ca", match_cn="CN=admin"))
+    assert status_of("a.test", *units, wish("a.test", "optional", "ca")) == 403
+
+
+def test_without_any_policy_of_a_host() -> None:
+    """Its unit may be in quarantine: the mark of the route is there still."""
+    assert status_of("a.test", VirtualHost("a.test", (guarded_route(),))) == 403
