@@ -332,6 +332,7 @@ class Supervisor:
         for child, reason in self._children.look(now_s):
             log.error("%s hangs: %s; it is killed", child, reason)
             self._kill(child, reason)
+        self._succession.look(now_s)
         if now_s >= self._bind_again_at_s and not self._drain.began:
             self._bind_again_at_s = now_s + RETRY_BIND_S
             if self._listeners.failed:
@@ -369,6 +370,12 @@ class Supervisor:
             send_order(self._parent, Order(orders.READY))
 
     def _hear_parent(self, parent: socket.socket) -> None:
+        try:
+            self._obey_parent(parent)
+        except OrderError as error:
+            log.error("process %d, which started this one: %s", os.getppid(), error)  # It may be of another version.
+
+    def _obey_parent(self, parent: socket.socket) -> None:
         for received in waiting_orders(parent):
             if received is None:
                 self._exit_code = EXIT_FAILED
