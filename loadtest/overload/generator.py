@@ -222,11 +222,11 @@ class Generator:
                     self._send(phase, now)
                 self.turn(0.01)
                 continue
+            # Before the requests that are due now are sent: the first of them has waited longest.
+            phase.late_s = max(phase.late_s, now - (began + phase.offered / phase.rate))
             due = int((now - began) * phase.rate) + 1
             for number in range(phase.offered, due):
                 self._send(phase, began + number / phase.rate)
-            late = now - (began + phase.offered / phase.rate)
-            phase.late_s = max(phase.late_s, late)
             self.turn(max(0.0, min(0.001, began + phase.offered / phase.rate - time.monotonic())))
 
     def settle(self, seconds: float) -> None:

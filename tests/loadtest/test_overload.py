@@ -278,6 +278,20 @@ def test_latency_counts_from_when_a_request_was_due(server: Server, clock: Clock
     taking.close()
 
 
+def test_a_generator_that_stood_still_says_so_and_makes_up_for_it(server: Server, clock: Clock) -> None:
+    server.answers = itertools.repeat(says(OK))
+
+    def stands_still(sock: socket.socket) -> None:
+        clock.now += 0.5
+        sock.sendall(OK)
+
+    assert Taking(server).offer(load()).late_s < 2 / RATE
+    server.answers = itertools.chain([says(OK), stands_still], itertools.repeat(says(OK)))
+    phase = Taking(server).offer(load())
+    assert counted(phase) == {"ok": OFFERED}
+    assert 0.5 - 1 / RATE <= phase.late_s < 0.5 + 1 / RATE
+
+
 def test_a_closed_loop_asks_again_over_as_many_connections_whoever_closes(server: Server) -> None:
     server.answers = itertools.cycle(map(says, (OK, CLOSES)))
     taking = Taking(server, connections=3)
