@@ -59,7 +59,11 @@ class TimerWheel:
             timed.wheel_slot = -1
 
     def advance(self, now: float) -> None:
-        """Call `on_deadline` of everything that is due. Never more than one round, however late."""
+        """Call `on_deadline` of everything that is due. Never more than one round, however late.
+
+        What one of them raises is raised when the others have had their turn.
+        """
+        failure: Exception | None = None
         until = int((now - self._start_s) / TICK_S)
         if until - self._at > _SLOTS:
             self._at = until - _SLOTS
@@ -75,6 +79,11 @@ class TimerWheel:
                     continue  # Removed or moved by an earlier one of this slot.
                 timed.wheel_slot = -1
                 if timed.deadline_s <= now:
-                    timed.on_deadline(now)
+                    try:
+                        timed.on_deadline(now)
+                    except Exception as error:  # noqa: BLE001 - the others must not lose their time-outs over it
+                        failure = error
                 else:
                     self.schedule(timed)
+        if failure is not None:
+            raise failure

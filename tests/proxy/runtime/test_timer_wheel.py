@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ingressd.proxy.runtime.wheel import TICK_S, TimerWheel
 
 
@@ -77,3 +79,23 @@ def test_a_loop_that_was_late_wakes_everything_once() -> None:
         wheel.schedule(one)
     wheel.advance(500.0)
     assert all(len(one.woken) == 1 for one in timed)
+
+
+def test_a_failure_of_one_costs_the_others_nothing() -> None:
+    """A connection whose time-out cannot be dealt with must not leave those of its slot without any, for good."""
+    wheel = TimerWheel(0.0)
+    before, broken, behind = Timed(1.0), Timed(1.0), Timed(1.0)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    broken.then = fail
+    for one in (before, broken, behind):
+        wheel.schedule(one)
+    with pytest.raises(ZeroDivisionError):
+        run(wheel, 0.0, 2.0)
+    assert [len(one.woken) for one in (before, broken, behind)] == [1, 1, 1]
+    behind.deadline_s = 3.0
+    wheel.schedule(behind)
+    run(wheel, 2.0, 2.0)
+    assert len(behind.woken) == 2
