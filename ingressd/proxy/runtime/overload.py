@@ -201,6 +201,17 @@ class Overload:
 
     def _turn(self) -> None:
         """Once in each turn of the loop with requests in it."""
+        try:
+            self._serve_waiting()
+        finally:  # Whatever one request breaks: without the next turn nobody would be served any more.
+            self._passing = None
+            self._served = 0
+            self._turning = bool(self._waiting)
+            if self._waiting:
+                self._last_s = self._worker.clock()
+                self._worker.loop.call_soon(self._turn)
+
+    def _serve_waiting(self) -> None:
         waiting = self._waiting
         self._turn_number += 1
         served = self._served
@@ -214,10 +225,6 @@ class Overload:
         self._passing = None
         self._served = 0
         self._refuse_eldest()
-        self._turning = bool(waiting)
-        if waiting:
-            self._last_s = self._worker.clock()
-            self._worker.loop.call_soon(self._turn)
 
     def _refuse_eldest(self) -> None:
         waiting = self._waiting

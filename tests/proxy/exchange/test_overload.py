@@ -268,3 +268,30 @@ def test_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "ingressd.overload"):
         play(scene)
     assert len(caplog.records) == 1
+
+
+def test_a_request_that_breaks_something_does_not_stop_the_turns() -> None:
+    """Without turns nobody would be served any more, and nothing would end that."""
+
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        behind = crowd.ask()
+        overload = crowd.overload
+        overload._waiting.clear()
+
+        class Broken:
+            queued = True
+
+            def go_on(self) -> None:
+                raise ZeroDivisionError
+
+        for one in (Broken(), behind):
+            overload._waiting.append((one, stage.now[0], 0))
+        with pytest.raises(ZeroDivisionError):
+            crowd.turns(1, serving=2)
+        assert (overload._served, overload._turning, overload._passing) == (0, True, None)
+        stage.pooled()
+        crowd.turns(1, serving=1)
+        assert not behind.queued
+
+    play(scene)
