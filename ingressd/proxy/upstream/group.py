@@ -177,6 +177,8 @@ class UpstreamGroup:
     def close(self) -> None:
         """The upstream is gone from the configuration. Whoever waits for a place goes on waiting."""
         self.budget.share(0, (), None)
+        if self.queue is not None:
+            self.queue.share(0, (), None, endpoints=0)
         for state in self.endpoints.values():
             self._leave(state)
 

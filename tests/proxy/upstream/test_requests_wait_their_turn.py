@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from stage.played import Stage, play
 
+from ingressd.model.problem import Origin
+from ingressd.model.units import Endpoint, Upstream
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import IN_FLIGHT, WAITING, SharedTable
 from ingressd.proxy.upstream.endpoint import EndpointState
@@ -347,3 +350,22 @@ def test_waiting_follows_the_cell_when_the_endpoints_change(two: SharedTable) ->
     assert (one.column[old], bool(one.column[new])) == (0, True)
     one.queue.share(0, two.columns(), one.column, endpoints=0)
     assert one.column[new] == 0
+
+
+def test_who_waits_for_an_upstream_that_is_gone_is_not_counted_in_a_cell_that_others_get() -> None:
+    def scene(stage: Stage) -> None:
+        group = stage.dataplane._builder.group("/u")
+        base = SharedTable.base(1)
+        group.set_endpoints([Endpoint("127.0.0.1", 9)], lambda name: base, stage.dataplane._shared.columns())
+        cell = SharedTable.group_base(base) + WAITING
+        column = stage.worker.column
+        request = stage.client()
+        group.queue.join(request, stage.now[0])
+        assert column[cell]
+        group.close()
+        assert column[cell] == 0
+        column[cell] = 5  # Another upstream's, which has the slot now.
+        group.queue.leave(request)
+        assert column[cell] == 5
+
+    play(scene, more=[Upstream("/u", Origin("Config", "", "upstreams"), cap=RequestCap(max_requests=1))])
