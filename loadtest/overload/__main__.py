@@ -1,6 +1,8 @@
 """`python -m loadtest.overload`: goodput at ten times the peak, who is told to come back, and how soon all is well.
 
-ingressd gets a share of a CPU by a control group; the load comes from CPU 1. Takes 50 s.
+ingressd gets a share of a CPU by a control group; the load comes from CPU 1. The peak is looked for twice: 64
+connections that ask again as soon as they are answered, and the clients of the overload (as many connections, as many
+new ones) at rates around that. `--nginx` measures nginx instead. Takes a minute and a quarter.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ from loadtest.backend import start_backend
 from loadtest.launch import LOAD_CPU, PROXY_CPU, MissingError, Place, Running, find, free_ports
 from loadtest.overload.cgroup import ControlGroup
 from loadtest.overload.generator import BUCKET_S, quantile
-from loadtest.peers import ingressd
+from loadtest.overload.watch import CpuMeter, Prober
+from loadtest.peers import ingressd, nginx
 
 CLOSED_LOOP = 64
-PROBE_S = 0.1
+RAMP = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
+RAMP_S = 3.0
 REST_S = 4.0
 """So long it may take to accept everybody who is connected before the load begins."""
 
@@ -46,38 +50,6 @@ def generate(port: int, phases: list[tuple[str, float, float]], **asked: Any) ->
     return result
 
 
-class Prober(threading.Thread):
-    """Asks `/healthz` of one port every `PROBE_S`, over a new connection each; latencies by when they began."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self._port = port
-        self._end = threading.Event()
-        self.took: list[tuple[float, float]] = []
-        self.failed: list[float] = []
-
-    def run(self) -> None:
-        while not self._end.wait(PROBE_S):
-            began = time.monotonic()
-            try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=5) as sock:
-                    sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
-                    good = sock.recv(4096).startswith(b"HTTP/1.1 200")
-            except OSError:
-                good = False
-            if good:
-                self.took.append((began, time.monotonic() - began))
-            else:
-                self.failed.append(began)
-
-    def stop(self) -> None:
-        self._end.set()
-        self.join(10)
-
-    def between(self, begin: float, end: float) -> list[float]:
-        return [took for began, took in self.took if begin <= began < end]
-
-
 def seconds_to_baseline(before: dict[str, Any], after: dict[str, Any]) -> float:
     """From the end of the load until the p99 of every later tenth is at most twice that of all tenths before it."""
     usual = max(10.0, 2 * max((p99 for _, p99 in before["buckets"].values()), default=0.0))
@@ -90,50 +62,49 @@ def seconds_to_baseline(before: dict[str, Any], after: dict[str, Any]) -> float:
     return well
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was measured: requests/s of the closed loop, summaries of phases, and what was seen beside them."""
+
+    peak: float
+    ramp: list[dict[str, Any]]
+    phases: list[dict[str, Any]]
+    admin: Prober
+    health: Prober
+    cpu: CpuMeter
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> Found:
     http, https, admin, backend = free_ports(4)
     (folder / "ingressd").mkdir()
     cert = certificate.write_certificate(folder)
     place = Place(folder / "ingressd", http, https, admin, backend, *cert)
     (folder / "backend").mkdir()
+    command = nginx.command(place) if arguments.nginx else ingressd.command(place, build=arguments.ingressd)
+    many = {"connections": arguments.connections, "preconnected": arguments.connections // 2}
+    clients = {**many, "fresh": arguments.fresh, "timeout_s": arguments.timeout, "rest_s": REST_S}
     with (
         start_backend(folder / "backend", backend, sizes=(101,)),
         ControlGroup("cpu", arguments.cpus) as group,
-        Running(
-            "ingressd",
-            group.command(ingressd.command(place, build=arguments.ingressd)),
-            folder=place.folder,
-            cpu=PROXY_CPU,
-        ) as running,
+        Running("proxy", group.command(command), folder=place.folder, cpu=PROXY_CPU) as running,
     ):
         running.wait_ready(http, timeout_s=40)
         [closed] = generate(http, [("peak", 0, 5)], connections=CLOSED_LOOP, preconnected=CLOSED_LOOP)
         peak = closed["ok"] / closed["seconds"]
         time.sleep(1)
-        probers = [Prober(admin), Prober(http)]
-        for prober in probers:
-            prober.start()
+        ramp = generate(http, [("ramp", peak * share, RAMP_S) for share in RAMP], **clients)
+        time.sleep(1)
+        watchers = (Prober(admin), Prober(http), CpuMeter(running.pid))
+        for watcher in watchers:
+            watcher.start()
         usual = peak * arguments.usual
-        began = time.monotonic()
         phases = [("before", usual, 6), ("overload", peak * arguments.times, arguments.seconds), ("after", usual, 8)]
-        many = {"connections": arguments.connections, "preconnected": arguments.connections // 2}
-        found = generate(http, phases, **many, fresh=arguments.fresh, timeout_s=arguments.timeout, rest_s=REST_S)
-        for prober in probers:
-            prober.stop()
-        spent = time.monotonic() - began
-        (folder / "metrics.txt").write_bytes(_get(admin, "/metrics"))
-    before, overload, after = found
-    over = (began + REST_S + 6.5, began + REST_S + 6.5 + arguments.seconds)
-    return {
-        "peak": peak,
-        "phases": found,
-        "goodput": overload["ok"] / overload["seconds"],
-        "admin": probers[0].between(*over),
-        "health": probers[1].between(*over),
-        "failed": [len([at for at in prober.failed if over[0] <= at < over[1]]) for prober in probers],
-        "baseline_s": seconds_to_baseline(before, after),
-        "spent_s": spent,
-    }
+        found = generate(http, phases, **clients)
+        for watcher in watchers:
+            watcher.stop()
+        if not arguments.nginx:
+            (folder / "metrics.txt").write_bytes(_get(admin, "/metrics"))
+    return Found(peak, ramp, found, *watchers)
 
 
 def _get(port: int, path: str) -> bytes:
@@ -160,28 +131,42 @@ def _line(phase: dict[str, Any]) -> str:
     )
 
 
-def report(found: dict[str, Any]) -> str:
+def report(found: Found) -> str:
     """The figures, one a line."""
-    overload = found["phases"][1]
+    before, overload, after = found.phases
+    begin, end = overload["began"], overload["began"] + overload["seconds"]
+    goodput = overload["ok"] / overload["seconds"]
+    same = max(phase["ok"] / phase["seconds"] for phase in found.ramp)
     refused = overload["shed"] + overload["reset"] + overload["other"]
     told = overload["shed"] - overload["shed_without_retry_after"]
-    lines = [f"peak, closed loop of {CLOSED_LOOP}: {found['peak']:.0f}/s", *map(_line, found["phases"])]
-    for name, where, failed in zip(("admin", "health"), ("admin", "proxy"), found["failed"], strict=True):
-        took = [1000 * seconds for seconds in found[name]]
+    lines = [
+        f"peak, closed loop of {CLOSED_LOOP}: {found.peak:.0f}/s",
+        f"peak of the clients of the overload: {same:.0f}/s; of what was offered: "
+        + ", ".join(f"{p['ok'] / p['seconds']:.0f} of {p['offered'] / p['seconds']:.0f}" for p in found.ramp),
+        *map(_line, found.phases),
+    ]
+    for name, prober in (("admin", found.admin), ("proxy", found.health)):
+        took = [1000 * seconds for seconds in prober.between(begin, end)]
         lines.append(
-            f"/healthz of the {where} port, new connections, meanwhile: {len(took)} answered, {failed} not; "
+            f"/healthz of the {name} port, new connections, meanwhile: {len(took)} answered, "
+            f"{len([at for at in prober.failed if begin <= at < end])} not; "
             f"p50 {quantile(took, 0.5):.0f} p99 {quantile(took, 0.99):.0f} max {max(took, default=0):.0f} ms"
         )
-    times = overload["rate"] / found["peak"]
-    lines.append(f"goodput at {times:.0f} times the peak: {100 * found['goodput'] / found['peak']:.0f} % of it")
+    cpus = found.cpu.share(begin, end)
+    lines.append(f"CPUs used meanwhile: {cpus:.3f}, {1e6 * cpus / max(1.0, goodput):.0f} us for each request served")
+    lines.append(
+        f"goodput at {overload['rate'] / found.peak:.0f} times the peak: {100 * goodput / same:.0f} % "
+        f"of the peak of the same clients, {100 * goodput / found.peak:.0f} % of the closed loop's"
+    )
     lines.append(f"of those who were refused, told when to come back: {100 * told / max(1, refused):.0f} %")
-    lines.append(f"back at the baseline after {found['baseline_s']:.1f} s")
+    lines.append(f"back at the baseline after {seconds_to_baseline(before, after):.1f} s")
     return "\n".join(lines)
 
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m loadtest.overload", description=__doc__)
     options.add_argument("--ingressd", default=find("ingressd"), metavar="COMMAND")
+    options.add_argument("--nginx", action="store_true", help="measure nginx")
     options.add_argument("--cpus", type=float, default=0.1)
     options.add_argument("--times", type=float, default=10.0)
     options.add_argument("--usual", type=float, default=0.3, help="the baseline, as a share of the peak")

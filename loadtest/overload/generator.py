@@ -247,13 +247,14 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def summary(phase: Phase, began: float) -> dict[str, object]:
-    """For JSON; `p99_s` by tenths of a second of when requests were due."""
+    """For JSON; `began` by the monotonic clock, the p99 in ms also by tenths of a second of when requests were due."""
     buckets: dict[int, list[float]] = {}
     for due, took in phase.answered:
         buckets.setdefault(int((due - began) / BUCKET_S), []).append(took)
     latencies = [took for _, took in phase.answered]
     return {
         "name": phase.name,
+        "began": began,
         "rate": phase.rate,
         "seconds": phase.seconds,
         "offered": phase.offered,
