@@ -2,7 +2,8 @@
 
 Counted are connections and exchanges (at what they were measured to cost) and the bytes that wait in our buffers. From
 `TIGHT` of the budget on new requests are answered 503, nobody is accepted, and connections that wait for a request are
-closed, those first that have waited longest, until `ROOMY` is reached. Beyond the budget who holds most is cut off.
+closed, those first that have waited longest, until `ROOMY` is reached. Beyond the budget handshakes that are not done
+are ended, then who holds most is cut off.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class MemoryBudget:
             self._tighten(now, total, budget)
             total -= self._close_idle(now, total - int(ROOMY * budget), held)
             if total > budget:
+                total -= self._end_arrivals(now, total - budget)
+            if total > budget:
                 self._cut(total - budget, held)
         elif self._overload.tight and total < ROOMY * budget:
             self._overload.loosen()
@@ -119,6 +122,13 @@ class MemoryBudget:
                 freed += size
         return freed
 
+    def _end_arrivals(self, now: float, much: int) -> int:
+        """End what is no client yet, `much` bytes in all, those first that have taken longest: no request is lost."""
+        arrivals = sorted(self._worker.arrivals, key=_deadline)[: -(-much // TLS_BYTES)]
+        for arrival in arrivals:
+            arrival.on_deadline(now)
+        return TLS_BYTES * len(arrivals)
+
     def _cut(self, much: int, held: list[tuple[int, Any]]) -> None:
         """End the connections that hold most."""
         for size, client in sorted(held, key=_size, reverse=True):
@@ -130,3 +140,7 @@ class MemoryBudget:
 
 def _size(one: tuple[int, Any]) -> int:
     return one[0]
+
+
+def _deadline(arrival: Any) -> float:
+    return float(arrival.deadline_s)

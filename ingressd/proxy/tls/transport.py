@@ -232,8 +232,8 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
             self._raw.close()
 
     def handshake_timed_out(self) -> None:
-        """The time for the handshake is over. Does nothing when it is done."""
-        if self._state == HANDSHAKE:
+        """The time for the handshake is over. Does nothing when it is done, or has not begun."""
+        if self._state == HANDSHAKE and self._raw is not None:
             self._state = CLOSING
             self._failure = TimeoutError("TLS handshake timed out")
             self._raw.abort()

@@ -111,6 +111,33 @@ def test_beyond_the_budget_who_holds_most_is_cut_off() -> None:
     play(scene, process=BUDGET)
 
 
+def test_beyond_the_budget_who_stalls_before_he_is_a_client_goes_first() -> None:
+    """Handshakes that are begun and left cost whoever sends them nothing: no request may end for them."""
+
+    class Arrival:
+        def __init__(self, stage: Stage, deadline_s: float) -> None:
+            self._stage = stage
+            self.deadline_s = deadline_s
+            stage.worker.arrivals.add(self)
+
+        def on_deadline(self, now: float) -> None:
+            self._stage.worker.arrivals.remove(self)
+
+    def scene(stage: Stage) -> None:
+        stage.pooled()
+        client = stage.client()
+        client.data_received(REQUEST)
+        client.transport.unsent_bytes = 40 * CONNECTION_BYTES
+        arrivals = [Arrival(stage, stage.now[0] + 60.0 - at) for at in range(12)]
+        look(stage)
+        assert stage.worker.counters.memory_held_bytes > 100 * CONNECTION_BYTES
+        assert not client.transport.ended
+        gone = [arrival not in stage.worker.arrivals for arrival in arrivals]
+        assert gone == [False] * 8 + [True] * 4, "so many as it takes, those first that have taken longest"
+
+    play(scene, process=BUDGET)
+
+
 def test_looks_are_rare_while_the_budget_is_out_of_reach() -> None:
     def scene(stage: Stage) -> None:
         client = idle_client(stage)
