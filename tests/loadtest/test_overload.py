@@ -16,8 +16,9 @@ import pytest
 
 from loadtest.launch import MissingError
 from loadtest.overload import cgroup, generator
-from loadtest.overload.__main__ import seconds_to_baseline
+from loadtest.overload.__main__ import Found, report, seconds_to_baseline
 from loadtest.overload.generator import REQUEST, Generator, Phase, quantile, summary
+from loadtest.overload.watch import CpuMeter, Prober
 
 TICK_S = 0.005
 RATE, SECONDS = 10.0, 1.0
@@ -357,6 +358,45 @@ def test_ten_milliseconds_are_never_too_slow() -> None:
     before = {"rate": 100.0, "buckets": {"0": (10, 0.5)}}
     assert seconds_to_baseline(before, {"seconds": 0.1, "buckets": {"0": (10, 10.0)}}) == 0.0
     assert seconds_to_baseline(before, {"seconds": 0.1, "buckets": {"0": (10, 10.1)}}) == 0.1
+
+
+class Cpus(CpuMeter):
+    """A tenth of a CPU, between the times that are asked for and no others."""
+
+    def __init__(self, begin: float, end: float) -> None:
+        super().__init__(0)
+        self._span = (begin, end)
+
+    def share(self, begin: float, end: float) -> float:
+        return 0.1 if (begin, end) == self._span else 0.0
+
+
+def test_the_report_counts_everybody_who_was_not_served_and_looks_at_the_overload_alone() -> None:
+    calm = summary(Phase("before", 30.0, 6.0, offered=180, ok=180), 0.0)
+    storm = Phase("overload", 1000.0, 10.0, offered=10000, ok=900, shed=6000, shed_without_retry_after=1500)
+    storm.other, storm.reset, storm.timed_out, storm.unsent = 100, 1400, 1000, 600
+    ramp = [Phase("ramp", 100.0, 3.0, offered=300, ok=ok) for ok in (270, 240)]
+    admin, health = Prober(0), Prober(0)
+    admin.took = [(5.9, 9.0), *[(6.0 + number / 10, 0.001) for number in range(98)], (15.8, 0.04), (15.9, 0.08)]
+    admin.took.append((16.0, 9.0))
+    health.failed = [5.9, 6.0, 9.0, 15.9, 16.0]
+    phases = [calm, summary(storm, 6.0), summary(Phase("after", 30.0, 8.0), 16.0)]
+    lines = report(
+        Found(100.0, [summary(one, 0.0) for one in ramp], phases, admin, health, Cpus(6.0, 16.0))
+    ).splitlines()
+    assert lines[0].endswith(": 100/s")
+    assert lines[1].endswith(": 90/s; of what was offered: 90 of 100, 80 of 100")
+    assert lines[3].startswith("overload offered 1000/s, answered 70 %; 200 90/s, ")
+    assert "503 600/s, " in lines[3]
+    assert "1500 without Retry-After; other 100, reset 1400, gave up 1000; no connection left for 600" in lines[3]
+    assert lines[5].endswith("100 answered, 0 not; p50 1 p99 80 max 80 ms")
+    assert lines[6].endswith("0 answered, 3 not; p50 0 p99 0 max 0 ms")
+    assert lines[7:] == [
+        "CPUs used meanwhile: 0.100, 1111 us for each request served",
+        "goodput at 10 times the peak: 100 % of the peak of the same clients, 90 % of the closed loop's",
+        "of those who were refused, told when to come back: 60 %",
+        "back at the baseline after 8.0 s",
+    ]
 
 
 @pytest.mark.parametrize(
