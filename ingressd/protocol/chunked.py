@@ -51,13 +51,14 @@ class ChunkedDecoder:
     `response` allows the blanks after a chunk size that old servers send. Holds at most one unfinished line.
     """
 
-    __slots__ = ("_excess", "_left", "_line", "_parse_size", "_state", "_trailer_bytes", "done")
+    __slots__ = ("_excess", "_line", "_parse_size", "_state", "_trailer_bytes", "done", "left")
 
     def __init__(self, *, response: bool = False) -> None:
         self.done = False
         self._parse_size = _LENIENT if response else _STRICT
         self._state = _SIZE
-        self._left = 0
+        self.left = 0
+        """Bytes of the present chunk that have not come yet."""
         self._line = b""
         self._excess = 0
         self._trailer_bytes = 0
@@ -72,11 +73,11 @@ class ChunkedDecoder:
         payload: list[bytes] = []
         while position < size and self._state != _DONE:
             if self._state == _DATA:
-                part = data[position : position + self._left]
+                part = data[position : position + self.left]
                 payload.append(part)
                 position += len(part)
-                self._left -= len(part)
-                if not self._left:
+                self.left -= len(part)
+                if not self.left:
                     self._state = _DATA_END
             elif self._state == _SIZE and not self._line:
                 taken = self._feed_whole_chunks(data, position, payload=payload)
@@ -129,7 +130,7 @@ class ChunkedDecoder:
         self._excess = max(0, self._excess + len(line) - 16 - 2 * length)
         if self._excess > EXCESS_BYTES:
             raise BodyError(400, "too much chunk framing")
-        self._left = length
+        self.left = length
         self._state = _DATA if length else _TRAILERS
 
     def _take_trailer(self, line: bytes) -> None:

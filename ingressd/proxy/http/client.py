@@ -45,7 +45,9 @@ LATE_LINGER_S: Final = 0.5
 LAST_BYTES_TIMES: Final = 3
 """How many times `client-send-timeout` a client that takes something has for what is left when its connection ends."""
 FRESH_S: Final = 1.0
-PROBE_AFTER_S: Final = 0.5
+PROBE_AFTER_S: Final = 2.0
+"""When a client that has half-closed is sent an interim response: some read one as the answer, so most never get it."""
+LOOK_FOR_RESET_EVERY_S: Final = 0.5
 CLOSE_LINE: Final = b"Connection: close\r\n"
 KEEP_ALIVE_LINE: Final = b"Connection: keep-alive\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -357,6 +359,11 @@ class ClientConnection(Downstream):
             if consumed < len(data):
                 self._hold(data[consumed:])
         exchange.on_request_body(payload, ended)
+
+    def announced_bytes(self) -> int:
+        """As in `Downstream`."""
+        decoder = self._decoder
+        return decoder.left if decoder is not None else 0
 
     def _hold(self, data: bytes | bytearray) -> None:
         """Keep what belongs to later requests until this one is answered."""
@@ -676,7 +683,7 @@ class ClientConnection(Downstream):
         exchange = self._exchange
         if self.phase == WAIT and exchange is not None and not exchange.answering and exchange.speaks_11:
             self._write(PROCESSING)
-            self.worker.loop.call_later(PROBE_AFTER_S, self._look_for_reset)
+            self.worker.loop.call_later(LOOK_FOR_RESET_EVERY_S, self._look_for_reset)
 
     def _look_for_reset(self) -> None:
         """Nobody else does: behind the end of its stream a connection is not read."""
@@ -686,4 +693,4 @@ class ClientConnection(Downstream):
         if was_reset(self.transport):
             self.abort()
         else:
-            self.worker.loop.call_later(PROBE_AFTER_S, self._look_for_reset)
+            self.worker.loop.call_later(LOOK_FOR_RESET_EVERY_S, self._look_for_reset)

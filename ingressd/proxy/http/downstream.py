@@ -60,6 +60,10 @@ class Downstream:
         """Write more of the body of the answer."""
         raise NotImplementedError
 
+    def announced_bytes(self) -> int:
+        """How many bytes of the request's body have been announced by a chunk and have not come yet."""
+        return 0
+
     def set_deadline(self, at_s: float) -> None:
         """Be woken at `at_s` (monotonic seconds) if nothing moves the deadline before."""
         raise NotImplementedError

@@ -121,7 +121,11 @@ class Exchange(Attempts):
             host = self.host = runtime.host_of(head.host)
             path = self.path = normalise_path(head.path)
         except ValueError as error:
-            self.refuse(400, str(error), close=True)
+            if head.path == b"*":
+                # RFC 9110, 9.3.7: "the OPTIONS request applies to the server in general", whose part no route plays.
+                self._answer_options()
+            else:
+                self.refuse(400, str(error), close=True)
             return
         route = self.route = runtime.table.match(host, path)
         if runtime.guards is not None and self._stopped(runtime.guards, forwarded):
@@ -142,7 +146,8 @@ class Exchange(Attempts):
             return
         limit = route.body_bytes
         if limit is not None and (
-            (head.content_length is not None and head.content_length > limit) or len(payload) > limit
+            (head.content_length is not None and head.content_length > limit)
+            or (head.chunked and len(payload) + client.announced_bytes() > limit)
         ):
             self.refuse(413, "request body is larger than proxy-body-size", close=True)
             return
@@ -169,10 +174,13 @@ class Exchange(Attempts):
             return False
         left = int(hops[0][:9])
         if left == 0:
-            self._answer(Answer(200, ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),), b""))
+            self._answer_options()
             return True
         head.fields.append(b"Max-Forwards: %d" % (left - 1))
         return False
+
+    def _answer_options(self) -> None:
+        self._answer(Answer(200, ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),), b""))
 
     def _stopped(self, guards: ClientGuards, forwarded: Forwarded) -> bool:
         """Whether the request ends here because of the certificates that its host asks of clients."""
@@ -237,7 +245,11 @@ class Exchange(Attempts):
         if ended:
             self._request_ended = True
         route = self.route
-        if route is not None and route.body_bytes is not None and self._body_seen > route.body_bytes:
+        if (
+            route is not None
+            and route.body_bytes is not None
+            and self._body_seen + self.client.announced_bytes() > route.body_bytes
+        ):
             self.refuse(413, "request body is larger than proxy-body-size", close=True)
             return
         framed = self._frame(payload, ended) if payload or ended else b""
