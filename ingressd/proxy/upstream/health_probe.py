@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 from ingressd.model.units import UpstreamTls
 from ingressd.protocol.h1 import HeadLimits, ResponseHead
-from ingressd.proxy.tls.client import UpstreamContexts
+from ingressd.proxy.tls.client import UpstreamContext, upstream_context
 from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.transport import TlsShare
 from ingressd.proxy.upstream.connection import ResponseHandler, UpstreamConnection
@@ -20,6 +21,9 @@ from ingressd.settings.config import HealthCheck
 from ingressd.version import __version__
 
 BUFFER_BYTES: Final = 65536
+KEPT_CONTEXTS: Final = 64
+"""Of the ways to speak TLS to endpoints, those that were used last: one that verifies by the authorities of the system
+takes 20 ms to make."""
 
 
 class Prober:
@@ -28,7 +32,8 @@ class Prober:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], *, libssl: LibSsl | None) -> None:
         self._clock = clock
         self._outbox = Outbox(loop)
-        self._contexts = UpstreamContexts(libssl)
+        self._libssl = libssl
+        self._contexts: OrderedDict[UpstreamTls, ssl.SSLContext] = OrderedDict()
         self._limits = HeadLimits(request_line_bytes=BUFFER_BYTES, field_line_bytes=BUFFER_BYTES, underscores=True)
         buffer = memoryview(bytearray(BUFFER_BYTES))
         self._share = TlsShare(loop, buffer, counters=_NoCounters(), date_line=bytes)
@@ -45,7 +50,7 @@ class Prober:
             opened_s=self._clock(),
         )
         try:
-            context = None if tls is None else self._contexts.get(tls)
+            context = None if tls is None else self._context(tls)
             await open_connection(connection, address, port, context=context, share=self._share)
         except (ssl.SSLError, ValueError) as error:
             return f"TLS handshake failed: {error}"
@@ -67,6 +72,14 @@ class Prober:
             return status
         expected = any(least <= status <= most for least, most in check.expected_statuses)
         return "" if expected else f"answered {status}"
+
+    def _context(self, tls: UpstreamTls) -> UpstreamContext:
+        """Without sessions: each probe is to find out whether the endpoint's certificate is good now."""
+        kept = self._contexts.pop(tls, None) or upstream_context(tls, libssl=self._libssl)
+        self._contexts[tls] = kept
+        if len(self._contexts) > KEPT_CONTEXTS:
+            self._contexts.popitem(last=False)
+        return UpstreamContext(kept)
 
 
 def _without_port(host: str) -> str:

@@ -36,7 +36,7 @@ class Endpoint:
             await writer.wait_closed()
 
 
-def probe(endpoint, *, check=CHECK, tls=None, server_tls=None, host="127.0.0.1"):
+def probe(endpoint, *, check=CHECK, tls=None, server_tls=None, host="127.0.0.1", ask=None):
     async def run():
         loop = asyncio.get_running_loop()
         server = await asyncio.start_server(endpoint, host, 0, ssl=server_tls)
@@ -44,6 +44,8 @@ def probe(endpoint, *, check=CHECK, tls=None, server_tls=None, host="127.0.0.1")
         try:
             prober = Prober(loop, loop.time, libssl=None)
             async with asyncio.timeout(20):
+                if ask is not None:
+                    return await ask(prober, address, port)
                 return await prober(address, port, check=check, tls=tls), port
         finally:
             server.close()
@@ -160,3 +162,22 @@ def test_a_plain_endpoint_behind_an_upstream_with_tls_is_not_well():
         writer.close()
 
     assert probe(plain, tls=UpstreamTls(verify=False))[0].startswith("TLS handshake failed: ")
+
+
+def test_authorities_are_read_once_and_every_probe_has_a_handshake_of_its_own(tmp_path, monkeypatch):
+    """Those of the system take 20 ms to read; a resumed session would not tell that a certificate has expired."""
+    endpoint = Endpoint(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    server = server_context(issued("api.internal"), tmp_path)
+    tls = UpstreamTls(verify=True, ca_pem=authority("test authority").cert, server_name="api.internal")
+    read = []
+    load = ssl.SSLContext.load_verify_locations
+    monkeypatch.setattr(
+        ssl.SSLContext, "load_verify_locations", lambda *given, **named: (read.append(1), load(*given, **named))
+    )
+
+    async def thrice(prober, address, port):
+        return [await prober(address, port, check=CHECK, tls=tls) for _ in range(3)]
+
+    assert probe(endpoint, server_tls=server, ask=thrice) == ["", "", ""]
+    assert len(read) == 1
+    assert server.session_stats()["hits"] == 0
