@@ -66,9 +66,8 @@ def check(
     for problem in problems:
         print(problem, file=out)
     for problem in (problem for result in results for problem in result.unchecked):
-        where = f"{problem.file}:{problem.line}: " if problem.file else ""
-        field = f" {problem.field}" if problem.field else ""
-        print(f"{where}note: {problem.origin}{field}: only the cluster knows what this refers to", file=out)
+        where = f"{problem.where}: " if problem.file else ""
+        print(f"{where}note: {problem.about}: only the cluster knows what this refers to", file=out)
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     objects = sum(result.objects for result in results)

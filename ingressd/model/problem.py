@@ -44,6 +44,18 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     line: int = 0
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}: " if self.file else ""
-        field = f" {self.field}" if self.field else ""
-        return f"{where}{self.severity}: {self.origin}{field}: {self.message} [{self.reason}]"
+        where = f"{self.where}: " if self.file else ""
+        return f"{where}{self.severity}: {self.about}: {self.message} [{self.reason}]"
+
+    @property
+    def where(self) -> str:
+        """File and line, as far as they are known."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    @property
+    def about(self) -> str:
+        """Object and field. A field of the configuration file begins with its top-level key: once is enough."""
+        origin = self.origin
+        if origin.kind == "Config" and not origin.rule and self.field.startswith(origin.name):
+            return f"Config {self.field}" if self.field else "Config"
+        return f"{origin} {self.field}" if self.field else str(origin)

@@ -50,6 +50,9 @@ _REQUIREMENT: Final = (
     rf"|\s+(?:in|notin)\s*\(\s*{_VALUE_OF_LABEL}(?:\s*,\s*{_VALUE_OF_LABEL})*\s*\))?)\s*"
 )
 _SELECTOR: Final = re.compile(rf"{_REQUIREMENT}(?:,{_REQUIREMENT})*\Z")
+MAX_WORKERS: Final = 128
+"""As many as the table that they share has columns for."""
+
 _BALANCERS: Final = ("round_robin", "least_request", "ewma", "hash")
 
 
@@ -59,7 +62,7 @@ def read_config(report: Report, values: dict[str, Any], *, workers: int) -> Conf
     top.known(*_KEYS)
     return Config(
         path=report.file,
-        workers=top.integer("workers", workers, least=1, most=1024),
+        workers=top.integer("workers", workers, least=1, most=MAX_WORKERS),
         listeners=_listeners(top),
         admin=_admin(top.section("admin")),
         admission=None if top.get("admission") is None else _admission(top.section("admission", entry=("admission",))),

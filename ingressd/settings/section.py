@@ -97,7 +97,8 @@ class Section:
         """One of a few words."""
         value = self.text(key, default)
         if value not in known:
-            self.wrong((key,), f"expected one of {', '.join(known)}, got {value!r}{did_you_mean(value, known)}")
+            words = ", ".join(word for word in known if word)  # The empty one stands for the key that is not there.
+            self.wrong((key,), f"expected one of {words}, got {value!r}{did_you_mean(value, known)}")
             return default
         return value
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ingressd.observe import shared_table
 from ingressd.settings.config import (
     ClientCertificateConfig,
     EndpointConfig,
@@ -12,6 +13,7 @@ from ingressd.settings.config import (
     RouteConfig,
     TlsConfig,
 )
+from ingressd.settings.config_reader import MAX_WORKERS
 from ingressd.settings.load import load_config, parse_config
 
 
@@ -114,9 +116,9 @@ def test_an_empty_file_has_the_defaults():
     [
         ("a: 1\nworkrs: 2\n", "2:1: error: workrs: unknown key; did you mean 'workers'?"),
         ("admin: {adress: x}\n", "1:9: error: admin.adress: unknown key; did you mean 'address'?"),
-        ("workers: two\n", "1:1: error: workers: expected a whole number from 1 to 1024, got 'two'"),
-        ("workers: 0\n", "1:1: error: workers: expected a whole number from 1 to 1024, got 0"),
-        ("workers: true\n", "1:1: error: workers: expected a whole number from 1 to 1024, got true"),
+        ("workers: two\n", "1:1: error: workers: expected a whole number from 1 to 128, got 'two'"),
+        ("workers: 0\n", "1:1: error: workers: expected a whole number from 1 to 128, got 0"),
+        ("workers: true\n", "1:1: error: workers: expected a whole number from 1 to 128, got true"),
         ("admin: {address: localhost:1}\n", "an IP address"),
         ("admin: {address: '127.0.0.1:70000'}\n", "expected a port from 1 to 65535, got 70000"),
         ("listeners: {}\n", "1:1: error: listeners: expected a list, got a mapping"),
@@ -162,7 +164,7 @@ def test_the_whole_file_is_refused_by_name_and_position(text, problem):
         ("upstreams: {u: {endpoints: ['a b:1']}}", "upstreams.u", "'a b' is no address and no host name"),
         ("upstreams: {u: {endpoints: ['1.1.1:1']}}", "upstreams.u", "'1.1.1' is no address and no host name"),
         ("upstreams: {u: {endpoint: []}}", "upstreams.u", "unknown key; did you mean 'endpoints'?"),
-        ("upstreams: {u: {endpoints: [], balancer: rr}}", "upstreams.u", "expected one of"),
+        ("upstreams: {u: {endpoints: [], balancer: rr}}", "upstreams.u", "expected one of round_robin, "),
         ("upstreams: {u: {endpoints: [], balancer: ewma, hashBy: uri}}", "upstreams.u", "'ewma' does not hash"),
         ("upstreams: {u: {endpoints: [], tls: {certFile: a}}}", "upstreams.u", "belong together"),
         ("upstreams: {u: {endpoints: [], tls: {protocols: [SSLv3]}}}", "upstreams.u", "SSLv3"),
@@ -263,3 +265,9 @@ def test_a_key_in_place_of_its_files_name_is_refused_and_not_quoted(tmp_path, co
     loaded = load_config(str(tmp_path / "c.yaml"), environ={}, flags={})
     assert loaded.problems
     assert "hunter2" not in " ".join(map(str, loaded.problems))
+
+
+def test_there_may_be_as_many_workers_as_share_a_table():
+    assert MAX_WORKERS == shared_table.MAX_WORKERS
+    assert read(f"workers: {MAX_WORKERS}").config.workers == MAX_WORKERS
+    assert refused(f"workers: {MAX_WORKERS + 1}")

@@ -53,7 +53,7 @@ def render(facts: PageFacts) -> str:
                 str(problem.origin),
                 problem.field,
                 f"{problem.message} [{problem.reason}]",
-                f"{problem.file}:{problem.line}" if problem.file else "",
+                problem.where,
             )
             for problem in facts.problems
         ],
