@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -29,7 +30,7 @@ from ingressd.ipc.messages import (
     ToWorker,
     decode_to_worker,
 )
-from ingressd.ipc.orders import Order, waiting_orders
+from ingressd.ipc.orders import Order, OrderError, waiting_orders
 from ingressd.model.codec import Delta, decode_unit
 from ingressd.model.units import ProcessPolicy
 from ingressd.observe import operational_log
@@ -112,6 +113,9 @@ class WorkerProcess:
         self._listeners: list[str] = []
         self._version = 0
         self._policy = ProcessPolicy()
+        self._spare = -1
+        """A descriptor that does nothing but keep a place: clients may take all others, and with an order comes one."""
+        self._keep_spare()
 
     async def run(self) -> int:
         """Serve until drained, or until the supervisor is gone; the exit code."""
@@ -137,15 +141,31 @@ class WorkerProcess:
             self._dataplane.close()
             if self._link is not None:
                 self._link.close()
+            self._let_go_of_spare()
 
     # ------------------------------------------------------------------ orders of the supervisor
     def _read_orders(self) -> None:
-        for received in waiting_orders(self._channel):
-            if received is None:
-                self._gone.set()
-                return
-            order, descriptors = received
-            self._obey(order, descriptors)
+        self._let_go_of_spare()
+        try:
+            for received in waiting_orders(self._channel):
+                if received is None:
+                    self._gone.set()
+                    return
+                order, descriptors = received
+                self._obey(order, descriptors)
+        except OrderError as error:
+            self._log.error("%s; are all file descriptors used up?", error)
+        finally:
+            self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        with contextlib.suppress(OSError):  # Then the next order finds one, or is lost.
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _let_go_of_spare(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
 
     def _obey(self, order: Order, descriptors: list[int]) -> None:
         if order.op == orders.ATTACH:

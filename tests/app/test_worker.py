@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import resource
 import socket
 
 import pytest
@@ -254,3 +257,36 @@ def test_logs_are_reopened(table):
         assert stage.dataplane.calls == ["reopen"]
 
     staged(table, body)
+
+
+def test_without_a_free_descriptor_a_new_controller_is_heard_all_the_same(table):
+    """Clients may hold them all; without its link a worker would never hear of a change again."""
+
+    async def body(stage):
+        for _ in range(2):
+            one, two = socket.socketpair()
+            two.setblocking(False)
+            send_order(stage.ours, Order(orders.ATTACH), (one.fileno(),))
+            one.close()
+            controller = Controller(two)
+            with no_descriptor_left():
+                await controller.next(Hello)
+            controller.socket.close()
+
+    staged(table, body)
+
+
+@contextlib.contextmanager
+def no_descriptor_left():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 1, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(held[0]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
