@@ -184,15 +184,6 @@ class SharedTable:
             total += column[index]
         return total
 
-    def max(self, slot: int, cell: int) -> int:
-        """The greatest value of one cell of a slot over all workers."""
-        index = PROCESS_CELLS + slot * SLOT_CELLS + cell
-        return max(column[index] for column in self._columns[: self._header[_WORKERS]])
-
-    def sum_process(self, cell: int) -> int:
-        """One process cell added up over all workers."""
-        return sum(column[cell] for column in self._columns[: self._header[_WORKERS]])
-
     def clear_slot(self, slot: int) -> None:
         """Zero a slot in every column. Only for a slot that every worker has acknowledged to be free."""
         start = PROCESS_CELLS + slot * SLOT_CELLS

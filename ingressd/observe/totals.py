@@ -83,10 +83,6 @@ class Totals:
                     total[name] += value
         return total
 
-    def per_worker(self, name: str) -> dict[Hashable, float]:
-        """One process number by worker."""
-        return {worker: living.process.get(name, 0.0) for worker, living in self._living.items()}
-
     def rows(self) -> Iterator[tuple[Row, list[float]]]:
         """Every series with the cell that adds up all workers."""
         every: set[Labels] = set(self._folded)

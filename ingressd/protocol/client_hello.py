@@ -5,7 +5,6 @@ from typing import Final
 MAX_BYTES: Final = 16384
 """Largest ClientHello taken, record headers not counted; real ones are below 2 KiB, post-quantum keys included."""
 
-_HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _RECORD_BYTES: Final = 16384
 _SERVER_NAME: Final = 0

@@ -19,7 +19,6 @@ V2_BYTES: Final = 4096
 _V1_START: Final = b"PROXY "
 _V2_START: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED: Final = 16
-_LOCAL: Final = 0
 _PROXY: Final = 1
 _UNSPEC: Final = 0
 _DATAGRAM: Final = 2

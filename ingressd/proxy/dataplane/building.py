@@ -109,10 +109,6 @@ class Builder:
         if unit is not None:
             self._compile(change, unit, lambda _: None)
 
-    def is_built(self, host: str) -> bool:
-        """Whether it has been asked for."""
-        return host in self._uses
-
     def stale_hosts(self, change: Change) -> set[str]:
         """The compiled hosts that a change makes out of date."""
         if change.process_changed:

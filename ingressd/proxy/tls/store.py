@@ -55,7 +55,7 @@ class Selection:
         self.scope = scope
         self.certificate = certificate
         self.host = host
-        """The entry that matched: a name, a wildcard, or "" when only the default was left."""
+        """What decided: a name, a wildcard, or "" when only the default was left."""
 
 
 class _Pair:
