@@ -32,6 +32,7 @@ class Child:
         self.started_at_s = now_s
         self.pulse = Pulse(now_s, CONTROLLER_SPINNING_S if worker < 0 else SPINNING_S)
         self.killed_because = ""
+        self.ended = False  # And waited for: the process id is nobody's.
         self.deaf = False  # It closed its end of the channel: it is ending.
         self.waiting: collections.deque[Waiting] = collections.deque()
 

@@ -191,6 +191,7 @@ class Supervisor:
 
     def _ended(self, child: Child, status: int) -> None:
         # What it still said counts, above all that the configuration is bad.
+        child.ended = True
         self._orders(child)
         self._children.remove(child)
         code = os.waitstatus_to_exitcode(status)
@@ -247,7 +248,11 @@ class Supervisor:
             order, descriptors = received
             for descriptor in descriptors:
                 os.close(descriptor)
-            self._obey(order)
+            if child.worker == CONTROLLER:
+                self._obey(order)
+            elif not child.killed_because:
+                log.error("%s gives orders (%s), which is the controller's to do; it is killed", child, order.op)
+                self._kill(child, "gave orders")
 
     def _obey(self, order: Order) -> None:
         if order.op == orders.CONFIGURED:
@@ -342,6 +347,8 @@ class Supervisor:
 
     def _kill(self, child: Child, reason: str) -> None:
         child.killed_because = reason
+        if child.ended:
+            return
         # Not reaped yet, so the number is still its own.
         os.kill(child.pid, signal.SIGKILL)
         if self._drain.began:

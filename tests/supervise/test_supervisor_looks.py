@@ -1,6 +1,7 @@
 """What the supervisor does now and then, of which nobody else would take care."""
 
 import os
+import selectors
 import signal
 import subprocess
 import time
@@ -10,6 +11,7 @@ import pytest
 from ingressd.ipc import orders
 from ingressd.ipc.orders import Order, send_order
 from ingressd.observe import operational_log
+from ingressd.supervise.child import Child
 from ingressd.supervise.estate import Estate
 from ingressd.supervise.succession import READY_S
 from ingressd.supervise.supervisor import Kin, Supervisor
@@ -69,3 +71,48 @@ def test_what_is_no_order_from_the_first_supervisor_does_not_end_the_one_that_se
     theirs.close()
     ours.close()
     close(supervisor)
+
+
+class Staged:
+    """A supervisor with one worker, a process that sleeps, whose words the test says."""
+
+    def __init__(self, heirs: list[subprocess.Popen[bytes]]) -> None:
+        self.theirs, self.ours = orders.pair()
+        self.process = subprocess.Popen(["/bin/sleep", "60"])
+        heirs.append(self.process)
+        kin = Kin(lambda channel: 0, lambda: 0)
+        self.supervisor = Supervisor(lambda *_: 0, level="error", form="text", kin=kin)
+        self.worker = Child(0, 1, pid=self.process.pid, channel=self.ours, now_s=time.monotonic())
+        self.supervisor._children._children[0] = self.worker
+        self.supervisor._selector.register(self.ours, selectors.EVENT_READ, self.worker)
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.ours.close()
+        close(self.supervisor)
+
+
+def test_a_worker_that_gives_orders_is_killed(heirs) -> None:
+    """They are the controller's to give. Whoever has taken a worker over must not close everybody's listeners."""
+    stage = Staged(heirs)
+    order = Order(orders.CONFIGURED, number=1, host="127.0.0.1", port=0, detail="error", name="text")
+    send_order(stage.theirs, order)
+    stage.supervisor._orders(stage.worker)
+    assert not stage.supervisor._configured
+    assert stage.process.wait(10) == -signal.SIGKILL
+    stage.close()
+
+
+@pytest.mark.parametrize("said", [b"no order", b'{"op":"ready"}'])
+def test_what_one_that_has_ended_has_said_ends_nobody_else(heirs, monkeypatch, said) -> None:
+    """Its number may be somebody else's by now, or nobody's."""
+    stage = Staged(heirs)
+    stage.theirs.send(said)
+    stage.process.kill()
+    stage.process.wait()
+    killed = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
+    stage.supervisor._ended(stage.worker, signal.SIGKILL)
+    assert killed == []
+    assert 0 in stage.supervisor._children.due, "it is started again"
+    stage.close()
