@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from ingressd.control.pipeline.fleet import Fleet, Sending, Worker
-from ingressd.control.pipeline.quarantine import Changes, Quarantine
+from ingressd.control.pipeline.quarantine import CLOSED, Changes, Quarantine, closed
 from ingressd.control.pipeline.slots import Slots
 from ingressd.ipc.frames import MAX_FRAME_BYTES
 from ingressd.ipc.link import Link
@@ -272,7 +272,11 @@ class Publisher:
         """A problem for every unit in quarantine."""
         found = []
         for key, held in sorted(self.quarantine.held.items()):
-            instead = "its last good version serves" if key in self.quarantine.good else "nothing serves in its place"
+            good, shut = self.quarantine.good.get(key), closed(key, held.unit)
+            if good not in (None, shut):
+                instead = "its last good version serves"
+            else:
+                instead = "nothing serves in its place" if shut is None else f"its host answers {CLOSED}"
             origin = origin_of(key, decode_unit(held.unit))
             found.append(Problem("error", origin, "Quarantined", key, f"{held.reason}; {instead}"))
         return found

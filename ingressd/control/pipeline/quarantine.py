@@ -11,10 +11,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
+from ingressd.model.codec import decode_unit, encode_unit
+from ingressd.model.units import ClientCertificates
+
 CRASHES: Final = 2
 """So many workers may die of a unit before it is held: the first may have died of something else."""
 FIRST_PAUSE_S: Final = 30.0
 LONGEST_PAUSE_S: Final = 3600.0
+CLOSED: Final = 503
+"""What a host answers whose client certificates nobody can say."""
 
 
 class Held(NamedTuple):
@@ -114,11 +121,11 @@ class Quarantine:
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
             self.held[key] = Held(unit, reason, now_s + pause_s, failures)
             self._crashes.pop(key, None)
-            good = self.good.get(key)
-            if good is None:
+            instead = self.good.get(key) or closed(key, unit)
+            if instead is None:
                 removed.append(key)
             else:
-                changed[key] = good
+                changed[key] = instead
         return Changes(changed, tuple(removed))
 
     # ------------------------------------------------------------------ trying again
@@ -135,3 +142,13 @@ class Quarantine:
                 self._trial = (key,)
                 return {key: held.unit}
         return {}
+
+
+def closed(key: str, unit: bytes) -> bytes | None:
+    """In place of a unit that never served: without what it asks of its clients, a host would be open to everybody."""
+    clients = decode_unit(unit) if key.startswith("clients/") else None
+    if not isinstance(clients, ClientCertificates):
+        return None
+    return encode_unit(
+        msgspec.structs.replace(clients, closed=CLOSED, fault="what it asks of clients is in quarantine")
+    )

@@ -25,6 +25,9 @@ from ingressd.model.units import (
     VirtualHost,
 )
 
+_NO_POLICY: Final = RoutePolicy(failed_closed="the policy of all routes is not there")
+"""The one that routes have by default may hold what guards them."""
+
 _KEPT: Final = (VirtualHost, Upstream, Endpoints)
 """Kinds that are kept encoded. Of the others somebody keeps what he needs, and here is only a hash to know them by."""
 
@@ -68,7 +71,7 @@ class UnitState(UnitView):
 
     def __init__(self) -> None:
         self.process = ProcessPolicy()
-        self.policies: dict[str, RoutePolicy] = {"": RoutePolicy()}
+        self.policies: dict[str, RoutePolicy] = {"": _NO_POLICY}
         self.listeners: dict[str, Listener] = {}
         self.authorities: dict[str, ClientAuthority] = {}
         self.client_certificates: dict[bytes, ClientCertificates] = {}
@@ -230,7 +233,7 @@ class Change(UnitView):
             if name:
                 self.policies.pop(name, None)
             else:
-                self.policies[""] = RoutePolicy()
+                self.policies[""] = _NO_POLICY
             self.used.add(key)
         elif kind == "process":
             self.process = ProcessPolicy()

@@ -25,7 +25,7 @@ from ingressd.ipc.messages import (
 )
 from ingressd.model.codec import decode_slots, decode_unit
 from ingressd.model.problem import Origin
-from ingressd.model.units import Endpoint, Endpoints, ProcessPolicy, RoutePolicy, Upstream
+from ingressd.model.units import ClientCertificates, Endpoint, Endpoints, ProcessPolicy, RoutePolicy, Upstream
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import SharedTable
 from ingressd.observe.totals import Totals
@@ -205,6 +205,22 @@ def test_a_refused_unit_is_replaced_everywhere_and_is_a_problem(table):
         assert publisher.publish({"upstream//api": bad}, ()) == 3
         publisher.publish({"upstream//api": Upstream("/api", UPSTREAM.origin, hash_by="uri")}, ())
         assert publisher.problems() == []
+
+    staged(table, body)
+
+
+def test_a_host_whose_guard_is_held_is_said_to_be_closed(table):
+    async def body(stage):
+        publisher = stage.publisher
+        worker = await stage.worker()
+        publisher.publish({"clients/a": ClientCertificates(host="a", origin=UPSTREAM.origin)}, ())
+        await worker.deltas()
+        await worker.say(Ack(1, {"clients/a": "no"}, 0.1))
+        for version in (2, 2):
+            (problem,) = publisher.problems()
+            assert problem.message == "no; its host answers 503"
+            await worker.deltas()
+            await worker.say(Ack(version, {}, 0.1))
 
     staged(table, body)
 

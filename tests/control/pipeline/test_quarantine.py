@@ -3,6 +3,9 @@
 import pytest
 
 from ingressd.control.pipeline.quarantine import CRASHES, FIRST_PAUSE_S, LONGEST_PAUSE_S, Quarantine
+from ingressd.model.codec import decode_unit, encode_unit
+from ingressd.model.problem import Origin
+from ingressd.model.units import ClientCertificates
 
 
 def changes(result):
@@ -18,6 +21,18 @@ def test_a_refused_unit_is_replaced_by_its_last_good_version():
 
 def test_a_refused_unit_that_never_was_good_is_left_out():
     assert changes(Quarantine().refused({"a": b"bad"}, {"a": "no"}, 0.0)) == ({}, ("a",))
+
+
+def test_what_a_host_asks_of_its_clients_is_closed_rather_than_left_out():
+    """Among many suspects its host may be tried without it."""
+    wish = ClientCertificates(host="a.test", origin=Origin("Config", "", "tls"), authority="ca")
+    quarantine = Quarantine()
+    changed, removed = changes(quarantine.refused({"clients/a.test": encode_unit(wish)}, {"clients/a.test": "no"}, 0.0))
+    closed = decode_unit(changed["clients/a.test"])
+    assert isinstance(closed, ClientCertificates)
+    assert (closed.host, closed.closed, removed) == ("a.test", 503, ())
+    quarantine.served(changed)
+    assert quarantine.due(FIRST_PAUSE_S, quiet=True) == {"clients/a.test": encode_unit(wish)}
 
 
 def test_a_held_unit_is_not_published_again_until_it_changes():

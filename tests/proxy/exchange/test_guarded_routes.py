@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from stage.played import Stage, play
+import uvloop
+from stage.played import Stage, make_stage, play
 
+from ingressd.model.codec import Delta
 from ingressd.model.problem import Origin
 from ingressd.model.units import (
     ClientAuthority,
@@ -84,3 +86,23 @@ def test_as_the_default_of_a_host_that_wants_another_subject() -> None:
 def test_without_any_policy_of_a_host() -> None:
     """Its unit may be in quarantine: the mark of the route is there still."""
     assert status_of("a.test", VirtualHost("a.test", (guarded_route(),))) == 403
+
+
+def test_without_the_policy_of_all_routes() -> None:
+    """It may hold the list of those who may come; routes that have no other must not be open while it is away."""
+
+    async def scene() -> bytes:
+        stage = await make_stage()
+        try:
+            await stage.dataplane.apply(Delta(version=2, base=1, changed={}, removed=("policy/",)))
+            stage.pooled()
+            client = stage.client()
+            client.data_received(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            client.transport.ended = ""
+            return stage.sent(client)
+        finally:
+            for client in list(stage.worker.clients):
+                client.connection_lost(None)
+            stage.dataplane.close()
+
+    assert uvloop.run(scene()).startswith(b"HTTP/1.1 503 ")
