@@ -8,12 +8,14 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
+from ingressd.control.admin import hostless
 from ingressd.control.admin.page import PageFacts, render
 from ingressd.control.health.checks import EndpointView
 from ingressd.control.objects.event import ObjectKey
 from ingressd.model.codec import to_json
 from ingressd.model.problem import Problem
 from ingressd.model.units import Unit
+from ingressd.observe.http_server_log import http_server_logger
 
 _API_VERSIONS: Final = {"Ingress": "networking.k8s.io/v1"}
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -63,11 +65,17 @@ class AdminListener:
         application.router.add_get("/debug/problems", self._problems)
         application.router.add_get("/debug/health", self._health)
         application.router.add_get("/", self._page)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=0.5,
+            logger=http_server_logger("admin"),
+        )
         await self._runner.setup()
         handlers = self._runner.server
         assert handlers is not None
-        self._server = await asyncio.get_running_loop().create_server(handlers, sock=listening)
+        self._server = await asyncio.get_running_loop().create_server(hostless.factory(handlers), sock=listening)
 
     def leave(self) -> None:
         """Accept no more, since another process does on the same socket; what was accepted is answered."""

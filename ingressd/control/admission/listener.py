@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from ingressd.control.admission.connection import IDLE_S, Connections
 from ingressd.control.admission.review import Check, ReviewError, review
+from ingressd.observe.http_server_log import http_server_logger
 
 PATH: Final = "/networking/v1/ingresses"
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
@@ -22,7 +22,7 @@ TIMEOUT_S: Final = 5.0
 AT_ONCE: Final = 16
 """Reviews, each with its body in memory."""
 
-log = logging.getLogger("ingressd.admission")
+log = http_server_logger("admission")
 
 
 class AdmissionListener:
@@ -57,7 +57,12 @@ class AdmissionListener:
             application = web.Application(client_max_size=MAX_BODY_BYTES)
             application.router.add_post(PATH, self._handle)
             self._runner = web.AppRunner(
-                application, access_log=None, handle_signals=False, keepalive_timeout=IDLE_S, lingering_time=1.0
+                application,
+                access_log=None,
+                handle_signals=False,
+                keepalive_timeout=IDLE_S,
+                lingering_time=1.0,
+                logger=log,
             )
             await self._runner.setup()
         handlers = self._runner.server

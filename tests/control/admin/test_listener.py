@@ -115,6 +115,43 @@ def get(view, path, **headers):
     return asyncio.run(run())
 
 
+async def say(view, *requests):
+    """The status lines of the answers, each on a connection of its own."""
+    with open_listener("127.0.0.1", 0) as listening:
+        admin = AdminListener(view)
+        await admin.start(listening)
+        try:
+            lines = []
+            for request in requests:
+                reader, writer = await asyncio.open_connection(*listening.getsockname()[:2])
+                writer.write(request)
+                lines.append(await reader.readline())
+                writer.close()
+                await writer.wait_closed()
+            return lines
+        finally:
+            await admin.close()
+
+
+def test_a_monitor_without_a_host_is_answered(view):
+    bare = b"GET /healthz HTTP/1.1\r\n\r\n"
+    other = b"HEAD /healthz HTTP/1.1\r\nX-Host: a\r\nAccept: */*\r\n\r\n"
+    named = b"GET /healthz HTTP/1.1\r\nAccept: */*\r\nhost: a\r\n\r\n"
+    assert asyncio.run(say(view, bare, other, named)) == [b"HTTP/1.1 200 OK\r\n"] * 3
+
+
+def test_what_is_no_http_is_refused_without_a_traceback(view, caplog):
+    statuses = asyncio.run(say(view, b"GET /healthz HTTP/1.1\r\nA : b\r\n\r\n", b"\x16\x03\x01\r\n\r\n"))
+    assert [line.split()[1] for line in statuses] == [b"400", b"400"]
+    assert not caplog.records
+
+
+def test_an_error_of_ours_is_logged(view, caplog):
+    view.ready = None
+    assert asyncio.run(say(view, b"GET /readyz HTTP/1.1\r\n\r\n"))[0].split()[1] == b"500"
+    assert [(record.name, record.exc_info[0]) for record in caplog.records] == [("ingressd.admin", TypeError)]
+
+
 def test_who_was_accepted_is_answered_when_another_process_has_taken_over(view):
     async def run():
         with open_listener("127.0.0.1", 0) as listening, listening.dup() as taken_over:
