@@ -131,11 +131,15 @@ class Acceptor:
                 self._accept_sparingly(worker.shedding)
             return
         for _ in range(self._burst):
-            if worker.counters.connections >= worker.current.process.max_connections:
+            if self._is_full():
                 self._rest()
                 return
             if not self._accept_one():
                 return
+
+    def _is_full(self) -> bool:
+        worker = self.worker
+        return worker.counters.connections + len(worker.arrivals) >= worker.current.process.max_connections
 
     def backlog(self) -> int:
         """How many connections wait to be accepted by any worker; 0 while we leave them on purpose."""
@@ -157,7 +161,7 @@ class Acceptor:
         Who has left already costs no more than to find that out. Load balancers' probes are let in.
         """
         plain = self.listener.protocol == "HTTP" and not self.listener.proxy_protocol
-        full = self.worker.counters.connections >= self.worker.current.process.max_connections
+        full = self._is_full()
         if not full and self.backlog() <= FEW:
             for _ in range(LET_IN):
                 self._accept_one()

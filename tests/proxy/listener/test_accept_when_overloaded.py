@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from stage.played import make_stage
 
-from ingressd.model.units import Listener
+from ingressd.model.units import Listener, ProcessPolicy
 from ingressd.proxy.listener import acceptor as module
 from ingressd.proxy.listener.acceptor import Acceptor
 from ingressd.proxy.runtime.overload import PATIENCE_S
@@ -73,9 +73,9 @@ def four_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FEW", 0)
 
 
-def at_the_door(scene: Callable[[Door], None]) -> None:
+def at_the_door(scene: Callable[[Door], None], process: ProcessPolicy | None = None) -> None:
     async def run() -> None:
-        stage = await make_stage()
+        stage = await make_stage(process=process)
         try:
             with _closing(Door(stage)) as door:
                 scene(door)
@@ -219,3 +219,23 @@ def test_the_queue_is_short_only_while_somebody_is_refused(monkeypatch: pytest.M
 
 def test_a_port_that_nobody_waits_at() -> None:
     at_the_door(lambda door: door.accept(time_to_refuse=True))
+
+
+def test_handshakes_that_are_not_done_count_as_connections() -> None:
+    """Or as many could be begun and left as there are file descriptors."""
+
+    def scene(door: Door) -> None:
+        door.worker.loop.add_reader(door.sock.fileno(), door.acceptor._accept)
+        try:
+            door.worker.arrivals.update((door, door.acceptor))
+            door.knock(REQUEST)
+            door.acceptor._accept()
+            assert door.worker.counters.accepted == 0
+            door.worker.arrivals.clear()
+            door.acceptor._wake()
+            door.acceptor._accept()
+            assert door.worker.counters.accepted == 1
+        finally:
+            door.acceptor.stop()
+
+    at_the_door(scene, ProcessPolicy(max_connections=2))
