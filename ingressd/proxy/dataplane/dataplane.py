@@ -317,7 +317,7 @@ class Dataplane:
     def _close_idle(self) -> None:
         now = self._worker.clock()
         for client in list(self._worker.clients):
-            if not has_unread(client.transport):
+            if client.idle and not has_unread(client.transport):
                 client.close_if_idle(now)
 
     async def drained(self, timeout_s: float) -> None:
