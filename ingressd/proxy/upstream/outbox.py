@@ -60,7 +60,8 @@ class Outbox:
             self.crowded()
 
     def flush(self) -> None:
-        """Write everything now."""
+        """Write everything now. What goes wrong with one is raised when all others are written."""
+        failure: Exception | None = None
         pending = self._pending
         if pending:
             self._pending = []
@@ -69,6 +70,10 @@ class Outbox:
                     pending[index].write(pending[index + 1])
                 except RuntimeError:  # uvloop: reset by its peer in this turn. The others' writes must not be lost.
                     continue
+                except Exception as error:  # noqa: BLE001 - nor may they be, whatever it is
+                    failure = error
+        if failure is not None:
+            raise failure
 
     def _flush_at_end(self) -> None:
         self._scheduled = False
