@@ -593,8 +593,7 @@ class ClientConnection(Downstream):
     def held_bytes(self) -> int:
         """What this connection and its exchange hold of our memory, by the costs in `proxy/runtime/memory.py`."""
         held = TLS_BYTES if self.tls else CONNECTION_BYTES
-        if self.phase != CLOSED:
-            held += int(self.transport.get_write_buffer_size())
+        held += int(self.transport.get_write_buffer_size())
         if self._pending is not None:
             held += len(self._pending)
         if self._exchange is not None:
@@ -626,6 +625,11 @@ class ClientConnection(Downstream):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.phase = CLOSED
         self._forget()
+        self.transport.abort()
+
+    def cut_off(self) -> None:
+        """End the connection at once, whatever it has still to take."""
+        self.abort()
         self.transport.abort()
 
     def truncate(self, framed: bool) -> None:

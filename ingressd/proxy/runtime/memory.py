@@ -135,7 +135,7 @@ class MemoryBudget:
             if much <= 0:
                 break
             much -= size
-            client.abort()
+            client.cut_off()
 
 
 def _size(one: tuple[int, Any]) -> int:

@@ -111,6 +111,24 @@ def test_beyond_the_budget_who_holds_most_is_cut_off() -> None:
     play(scene, process=BUDGET)
 
 
+def test_who_has_not_taken_the_end_of_his_last_answer_counts_and_can_be_cut_off() -> None:
+    """Over TLS a connection is closed at once, and what it has not taken waits in our buffers all the same."""
+
+    def scene(stage: Stage) -> None:
+        upstream, client = stage.pooled(), stage.client()
+        client.tls = True
+        client.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        stage.worker.outbox.flush()
+        client.transport.unsent_bytes = 110 * CONNECTION_BYTES
+        upstream.data_received(ANSWER)
+        assert client.transport.ended == "closed"
+        look(stage)
+        assert stage.worker.counters.memory_held_bytes > 110 * CONNECTION_BYTES
+        assert client.transport.ended == "aborted"
+
+    play(scene, process=BUDGET)
+
+
 def test_beyond_the_budget_who_stalls_before_he_is_a_client_goes_first() -> None:
     """Handshakes that are begun and left cost whoever sends them nothing: no request may end for them."""
 
