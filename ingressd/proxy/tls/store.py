@@ -258,6 +258,8 @@ class TlsStore:
                 name = key.removeprefix(_CERTIFICATE)
                 self._pairs.pop(name, None)
                 self._live.pop(name, None)
+                for asking in [one for one in self._asking if one[1] == name]:
+                    del self._asking[asking]
             elif key.startswith(_HOST):
                 self._hosts.pop(key.removeprefix(_HOST), None)
 

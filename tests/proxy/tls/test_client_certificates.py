@@ -248,3 +248,12 @@ def test_names_are_spelled_as_nginx_does() -> None:
     assert libssl.names.of(odd) == (spelled, spelled), "and so that it can be a field"
     with pytest.raises(ValueError, match="not a certificate"):
         libssl.names.of(b"x")
+
+
+def test_the_key_of_a_certificate_that_is_gone_is_let_go_of(store, trusted, ca, tmp_path) -> None:
+    guarded(store, ca, wish("a.test"))
+    context = with_certificate(client_context(), tmp_path, trusted.issue("me"))
+    assert Connection(store, context).handshake().peer.done
+    assert store._asking
+    apply(store, {}, {"a.test": None}, removed=[f"certificate/{name}" for name in list(store._pairs)])
+    assert not store._asking
