@@ -222,9 +222,11 @@ class RequestQueue:
 
     def _look_and_go_on(self) -> None:
         self._looking = False
-        self._look()
-        if self._waiting:
-            self._look_later()
+        try:
+            self._look()
+        finally:
+            if self._waiting:
+                self._look_later()
 
     def _look(self) -> None:
         """What became free anywhere: in other workers, or because endpoints came, or came back."""

@@ -369,3 +369,22 @@ def test_who_waits_for_an_upstream_that_is_gone_is_not_counted_in_a_cell_that_ot
         assert column[cell] == 5
 
     play(scene, more=[Upstream("/u", Origin("Config", "", "upstreams"), cap=RequestCap(max_requests=1))])
+
+
+def test_one_that_breaks_something_does_not_stop_the_looks(table: SharedTable) -> None:
+    loop = Loop()
+    queue = RequestQueue(RequestCap(max_requests=1), loop=loop, clock=lambda: loop.now, counters=WorkerCounters())
+    looks = []
+
+    class Broken:
+        picky = False
+
+        def look(self, now: float) -> bool:
+            looks.append(now)
+            raise ZeroDivisionError
+
+    queue.join(Broken(), loop.now)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            loop.pass_time(2 * LOOK_S)
+    assert len(looks) == 2
