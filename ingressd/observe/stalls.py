@@ -52,6 +52,6 @@ class LoopWatch:
         times, worst_s = self.stalls
         if lag_s > worst_s or lag_s >= STALL_S:
             self.stalls = Stalls(times + (lag_s >= STALL_S), max(worst_s, lag_s))
-        self._late(lag_s)
         self._due = now + LOOK_S
         self._timer = self._call_later(LOOK_S, self._look)
+        self._late(lag_s)

@@ -64,3 +64,18 @@ def test_it_ends(loop):
     watch = LoopWatch(lambda: loop.now, loop.call_later)
     watch.close()
     assert loop.timers == []
+
+
+def test_it_goes_on_when_whoever_hears_of_it_breaks(loop):
+    """Overload ends by what is heard here: it would last for ever."""
+    heard = []
+
+    def late(lag_s):
+        heard.append(lag_s)
+        raise ZeroDivisionError
+
+    LoopWatch(lambda: loop.now, loop.call_later, late=late)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            loop.run_until(loop.now + 2 * LOOK_S)
+    assert len(heard) == 2
