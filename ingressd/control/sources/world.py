@@ -51,6 +51,9 @@ def build_world(
     What is refused now keeps the object it had in `before`.
     """
     problems = [as_problem(found) for found in loaded.problems]
+    if loaded.config is None and before.objects:
+        message = "this version of the file is refused; the one before goes on serving"
+        problems.append(Problem("warning", Origin("Config", "", ""), "LastGoodKept", "", message, config.path))
     static = static_objects(config, read=read_bytes, answers=answers)
     problems += static.problems
     objects = dict(static.objects)

@@ -206,6 +206,9 @@ def test_a_broken_configuration_is_refused_as_a_whole(tmp_path, watch):
         batch = await watched.next()
         assert (batch.events, batch.config) == ((), None)
         assert f"{config}:1: error: Config listenrs" in watched.said()
+        assert (
+            f"{config}: warning: Config: this version of the file is refused; the one before goes on" in watched.said()
+        )
         assert "did you mean 'listeners'?" in watched.said()
         assert ObjectKey("StaticListener", "", "http") in watched.objects
         replace(config, "- : [\n")
