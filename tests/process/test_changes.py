@@ -83,13 +83,16 @@ def test_a_broken_configuration_is_refused_and_the_last_good_serves(ingressd):
     good = ingressd.config_path.read_text()
     ingressd.config_path.write_text("routes: [{host: }\n")
     ingressd.wait_until(lambda: problems(ingressd))
-    (problem,) = problems(ingressd)
-    assert problem["file"] == str(ingressd.config_path)
+    assert [(one["severity"], one["reason"]) for one in problems(ingressd)] == [
+        ("error", "InvalidConfig"),
+        ("warning", "LastGoodKept"),
+    ]
+    assert {one["file"] for one in problems(ingressd)} == {str(ingressd.config_path)}
     assert fetch(ingressd.http).status == 200
     ingressd.config_path.write_text(good)
     ingressd.wait_until(lambda: not problems(ingressd))
     ingressd.wait_until(lambda: "resolved: " in ingressd.output())
-    assert ingressd.output().count("resolved: ") == 1
+    ingressd.wait_until(lambda: ingressd.output().count("resolved: ") == 2)
 
 
 @pytest.mark.parametrize("key", ["workers", "admin"])
