@@ -72,6 +72,7 @@ class Overload:
         "_owed_s",
         "_passing",
         "_paused_s",
+        "_probed",
         "_probes",
         "_served",
         "_shorten",
@@ -99,6 +100,7 @@ class Overload:
         self._looked_cpu_s = 0.0
         self._owed_s = 0.0
         self._passing: Any = None
+        self._probed = 0
         self._paused_s = float("-inf")
         self._turning = False
         self._turn_number = 0
@@ -146,7 +148,7 @@ class Overload:
 
     # ------------------------------------------------------------------------------------------------ requests
     def holds_back(self, client: Any, data: bytes | bytearray) -> bool:
-        """Whether a request of `client` has to wait; then it is kept. Load balancers' probes never do."""
+        """Whether a request of `client` has to wait; then it is kept. `PER_TURN` probes of load balancers do not."""
         if client is self._passing:
             self._passing = None  # Not the request behind this one.
             return False
@@ -161,7 +163,10 @@ class Overload:
         if self._served < PER_TURN and not self._waiting:
             self._served += 1
             return False
-        if END_OF_HEAD not in data or self.is_probe(data):
+        if END_OF_HEAD not in data:
+            return False
+        if self._probed < PER_TURN and self.is_probe(data):
+            self._probed += 1
             return False
         client.queue(data)
         self._waiting.append((client, self._worker.clock(), self._turn_number))
@@ -205,7 +210,7 @@ class Overload:
             self._serve_waiting()
         finally:  # Whatever one request breaks: without the next turn nobody would be served any more.
             self._passing = None
-            self._served = 0
+            self._served = self._probed = 0
             self._turning = bool(self._waiting)
             if self._waiting:
                 self._last_s = self._worker.clock()

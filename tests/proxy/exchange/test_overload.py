@@ -7,6 +7,7 @@ import logging
 import pytest
 from stage.played import Stage, play
 
+from ingressd.model.units import VirtualHost
 from ingressd.proxy.http.client import ClientConnection
 from ingressd.proxy.runtime.overload import BACKLOG, PATIENCE_S, PATIENCE_TURNS, PER_TURN, REST_S, TARGET_S
 
@@ -295,3 +296,21 @@ def test_a_request_that_breaks_something_does_not_stop_the_turns() -> None:
         assert not behind.queued
 
     play(scene)
+
+
+def test_a_flood_that_looks_like_probes_waits_like_any_other() -> None:
+    """Or one client would hold the loop for as long as it takes to answer all that it has sent in one piece."""
+
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        probe = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+        client = crowd.ask(probe * 3 * PER_TURN)
+        answered = crowd.answer(client).count(b"HTTP/1.1 ")
+        assert answered <= PER_TURN + 1
+        assert client.queued
+        balancer = crowd.ask(probe)
+        assert balancer.queued
+        crowd.turns(1)
+        assert not crowd.ask(probe).queued, "in the next turn some pass again"
+
+    play(scene, more=[VirtualHost("", ())])
