@@ -124,10 +124,11 @@ class ClientConnection(Downstream):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         transport.set_write_buffer_limits(self.worker.current.buffer_bytes)
-        peer = transport.get_extra_info("peername")
-        if peer and not self.peer_ip:
-            self.peer_ip = peer[0].removeprefix("::ffff:")
-            self.peer_port = peer[1]
+        if not self.peer_ip:
+            peer = transport.get_extra_info("peername")
+            if peer:
+                self.peer_ip = peer[0].removeprefix("::ffff:")
+                self.peer_port = peer[1]
         worker = self.worker
         worker.clients.add(self)
         worker.counters.connections += 1
@@ -232,7 +233,9 @@ class ClientConnection(Downstream):
     def _receive_head(self, data: bytes | bytearray) -> None:
         worker = self.worker
         runtime = worker.current
-        if worker.shedding is not None and worker.shedding.holds_back(self, data):
+        if worker.shedding is not None and worker.shedding.holds_back(
+            self, data, 0.0 if self._served else self._opened_s
+        ):
             return
         try:
             end = data.find(END_OF_HEAD) + 4
@@ -594,6 +597,9 @@ class ClientConnection(Downstream):
         """What this connection and its exchange hold of our memory, by the costs in `proxy/runtime/memory.py`."""
         held = TLS_BYTES if self.tls else CONNECTION_BYTES
         held += int(self.transport.get_write_buffer_size())
+        identity = self.transport.get_extra_info("client_identity") if self.tls else None
+        if identity is not None:
+            held += identity.held_bytes
         if self._pending is not None:
             held += len(self._pending)
         if self._exchange is not None:

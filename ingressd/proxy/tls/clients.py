@@ -27,6 +27,15 @@ _TOLERATED: Final = frozenset({18, 19, 20, 21, 27})
 _UNREADABLE: Final = 1
 """X509_V_ERR_UNSPECIFIED, for a certificate whose names cannot be read."""
 
+CERTIFICATE_BYTES: Final = 4096
+"""For each certificate of the longest chain that a host takes: what a client may show. Anybody may show something."""
+
+KNOWN_BYTES: Final = 32 * 1024
+"""What a connection costs more when its client was asked for certificates, and showed some of usual size …"""
+USUAL_BYTES: Final = 2048
+HELD_PER_BYTE: Final = 42
+"""… and for each byte beyond: OpenSSL keeps a name of three bytes in 125."""
+
 MISPLACED: Final = "the route asks for client certificates, and its host for none or for others"
 """Why a guarded route is not served on a host."""
 
@@ -49,7 +58,7 @@ class Table(Protocol):
 class ClientIdentity:
     """Who is at the other end of a connection, verified under `scope`. `code` is an X509_V_ERR_*, 0 for a good one."""
 
-    __slots__ = ("code", "der", "error", "issuer", "scope", "subject")
+    __slots__ = ("code", "der", "error", "held_bytes", "issuer", "scope", "subject")
 
     def __init__(
         self, scope: bytes, der: bytes = b"", subject: str = "", issuer: str = "", code: int = 0, error: str = ""
@@ -61,6 +70,8 @@ class ClientIdentity:
         self.issuer = issuer
         self.code = code
         self.error = error
+        self.held_bytes = KNOWN_BYTES
+        """What the certificates cost us as long as the connection lives."""
 
     def __repr__(self) -> str:
         return f"<ClientIdentity {self.verify} {self.subject!r}>"
@@ -146,12 +157,20 @@ class ClientPolicy:
         # Tickets only: a cache for each of many contexts would be memory that clients fill.
         libssl.set_session_cache(context, 0)
         libssl.set_verify_depth(context, self.unit.depth)
+        libssl.set_longest_chain(context, CERTIFICATE_BYTES * (self.unit.depth + 1))
         libssl.set_session_scope(context, self.scope)
         return context
 
 
-def identify(connection: Any, scope: bytes, libssl: LibSsl) -> ClientIdentity:
-    """Who a finished handshake was with. `connection` is an `ssl.SSLObject` or what is below it."""
+def identify(connection: Any, scope: bytes, libssl: LibSsl, *, shown_bytes: int = 0) -> ClientIdentity:
+    """Who a finished handshake was with. `connection` is an `ssl.SSLObject` or what is below it; `shown_bytes` is what
+    came of the client after its ClientHello."""
+    identity = _identify(connection, scope, libssl)
+    identity.held_bytes += HELD_PER_BYTE * max(0, max(shown_bytes, len(identity.der)) - USUAL_BYTES)
+    return identity
+
+
+def _identify(connection: Any, scope: bytes, libssl: LibSsl) -> ClientIdentity:
     der = connection.getpeercert(True)
     if not der:
         return ClientIdentity(scope)

@@ -18,6 +18,7 @@ TICKET_KEYS_BYTES: Final = 80
 
 _SSL_CTRL_SET_SESS_CACHE_SIZE: Final = 42
 _SSL_CTRL_SET_SESS_CACHE_MODE: Final = 44
+_SSL_CTRL_SET_MAX_CERT_LIST: Final = 51
 _SSL_CTRL_GET_TLSEXT_TICKET_KEYS: Final = 58
 _SSL_CTRL_SET_TLSEXT_TICKET_KEYS: Final = 59
 _SSL_SESS_CACHE_OFF: Final = 0
@@ -130,6 +131,10 @@ class LibSsl:
     def set_verify_depth(self, context: ssl.SSLContext, depth: int) -> None:
         """How many intermediate certificates a chain may have."""
         self._set_verify_depth(_address(context), depth)
+
+    def set_longest_chain(self, context: ssl.SSLContext, size_bytes: int) -> None:
+        """How many bytes of certificates a client may show; the handshake of one that shows more fails."""
+        self._ctrl(_address(context), _SSL_CTRL_SET_MAX_CERT_LIST, size_bytes, None)
 
     def ask_for_certificates(self, context: ssl.SSLContext, authorities_file: str) -> None:
         """Ask clients for a certificate, name the authorities of a PEM file to them, and let every handshake succeed:

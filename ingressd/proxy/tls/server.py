@@ -39,6 +39,7 @@ class TlsServer(TlsTransport):
         "_record_at",
         "_records",
         "_scope",
+        "_shown_bytes",
         "_store",
         "deadline_s",
         "host",
@@ -65,6 +66,7 @@ class TlsServer(TlsTransport):
         self._records = 0
         self._queued = False
         self._scope = b""
+        self._shown_bytes = 0
         self._identity: ClientIdentity | None = None
         self.sni: str | None = None
         """The name that the client asked for, lowercase."""
@@ -101,6 +103,7 @@ class TlsServer(TlsTransport):
 
     def _receive_early(self, data: bytes) -> None:
         if self._ssl is not None:
+            self._shown_bytes += len(data)
             super()._receive_early(data)
             return
         hello = self._hello = self._hello + data if self._hello else data
@@ -161,7 +164,7 @@ class TlsServer(TlsTransport):
         if self._ssl.session_reused:
             counters.tls_resumed += 1
         if self._scope:
-            self._identity = self._store.identify(self._ssl, self._scope)
+            self._identity = self._store.identify(self._ssl, self._scope, shown_bytes=self._shown_bytes)
         app = self._app = self._make_app(self)
         self._deliver = app.data_received
         app.connection_made(self)

@@ -164,9 +164,11 @@ class TlsStore:
                     return asking or Selection(self._front, context, host)
         return None
 
-    def identify(self, connection: Any, scope: bytes) -> ClientIdentity | None:
-        """Who the client of a finished handshake under a scope is."""
-        return identify(connection, scope, self._libssl) if self._libssl is not None else None
+    def identify(self, connection: Any, scope: bytes, *, shown_bytes: int) -> ClientIdentity | None:
+        """Who the client of a finished handshake under a scope is; `shown_bytes` came behind its ClientHello."""
+        if self._libssl is None:
+            return None
+        return identify(connection, scope, self._libssl, shown_bytes=shown_bytes)
 
     def _asking_context(self, sni: str, name: str) -> Selection | None:
         """What asks for client certificates and shows the certificate `name`; None if this server name does not ask."""

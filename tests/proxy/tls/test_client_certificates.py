@@ -11,7 +11,7 @@ from proxy.tls.peers import NOW_S, Authority, Connection, apply, client_context,
 from ingressd.model.problem import Origin
 from ingressd.model.units import ClientAuthority, ClientCertificates
 from ingressd.proxy.routing.table import UNBUILT, RouteTable
-from ingressd.proxy.tls.clients import ClientGuards
+from ingressd.proxy.tls.clients import CERTIFICATE_BYTES, KNOWN_BYTES, ClientGuards
 from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.tickets import PERIOD_S, TicketSecret
 
@@ -257,3 +257,28 @@ def test_the_key_of_a_certificate_that_is_gone_is_let_go_of(store, trusted, ca, 
     assert store._asking
     apply(store, {}, {"a.test": None}, removed=[f"certificate/{name}" for name in list(store._pairs)])
     assert not store._asking
+
+
+def show(store, tmp_path, trusted: Authority, names: int) -> Connection:
+    """A handshake with a certificate for so many names, which OpenSSL keeps in forty times their bytes."""
+    context = with_certificate(client_context(), tmp_path, trusted.issue(*["a"] * names))
+    return Connection(store, context).handshake()
+
+
+def test_whoever_shows_megabytes_of_certificates_is_not_listened_to(store, trusted, ca, tmp_path) -> None:
+    """Nobody has to be known to show one: without a bound a connection costs what a stranger likes."""
+    names = (2 * CERTIFICATE_BYTES) // 3
+    guarded(store, ca, wish("a.test"))
+    assert identity(show(store, tmp_path, trusted, names - 300)).verify == "SUCCESS"
+    refused = show(store, tmp_path, trusted, names)
+    assert identity(refused) is None
+    assert refused.server.is_closing()
+    guarded(store, ca, wish("a.test", depth=2))
+    assert identity(show(store, tmp_path, trusted, names)).verify == "SUCCESS"
+
+
+def test_what_certificates_cost_is_known(store, trusted, ca, tmp_path) -> None:
+    guarded(store, ca, wish("a.test"))
+    usual, large = (identity(show(store, tmp_path, trusted, names)).held_bytes for names in (1, 2000))
+    assert usual == KNOWN_BYTES
+    assert large > KNOWN_BYTES + 150_000
