@@ -12,6 +12,7 @@ from ingressd.model.problem import Origin
 from ingressd.model.units import (
     ClientAuthority,
     ClientCertificates,
+    ProcessPolicy,
     Route,
     RoutePolicy,
     Unit,
@@ -86,6 +87,25 @@ def test_as_the_default_of_a_host_that_wants_another_subject() -> None:
 def test_without_any_policy_of_a_host() -> None:
     """Its unit may be in quarantine: the mark of the route is there still."""
     assert status_of("a.test", VirtualHost("a.test", (guarded_route(),))) == 403
+
+
+@VERIFIES
+def test_who_a_client_is_cannot_be_said_with_underscores_either() -> None:
+    """CGI and WSGI make one variable of `ssl_client_verify` and `ssl-client-verify`."""
+
+    def scene(stage: Stage) -> None:
+        upstream, client = stage.pooled(), stage.client()
+        client.data_received(
+            b"GET / HTTP/1.1\r\nHost: a.test\r\nssl_client_verify: SUCCESS\r\nX_Forwarded-Client_Cert: me\r\n"
+            b"X_Other: kept\r\n\r\n"
+        )
+        sent = stage.sent(upstream)
+        assert b"X_Other: kept" in sent
+        assert b"ssl_client" not in sent
+        assert b"Client_Cert" not in sent
+
+    units = (ClientAuthority("ca", b"one"), wish("a.test", "optional", "ca"))
+    play(scene, more=units, process=ProcessPolicy(underscores_in_headers=True))
 
 
 def test_without_the_policy_of_all_routes() -> None:
