@@ -41,7 +41,7 @@ def generate(port: int, phases: list[tuple[str, float, float]], **asked: Any) ->
     done = subprocess.run(
         argv,
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         timeout=90,
         cwd=Path(__file__).parents[2],
         preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}),

@@ -134,6 +134,7 @@ class Generator:
 
     def _failed(self, connection: Connection) -> None:
         if connection.waiting:
+            connection.waiting = False
             connection.phase.reset += 1
         elif connection in self._idle:
             self._idle.remove(connection)

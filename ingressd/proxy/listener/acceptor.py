@@ -34,13 +34,11 @@ RETRY_S: Final = 0.1
 
 BURST: Final = 16
 
-SHORT_BACKLOG: Final = 128
+SHORT_BACKLOG: Final = 16
+"""As many as are let in in a quarter of a second by a worker with a tenth of a CPU: nobody waits there in vain."""
 
-LET_IN: Final = 1
-"""How many connections are let in with each turn of the loop, when there are more requests than we can serve."""
-
-FEW: Final = 16
-"""So many are let in by their turn sooner than one of them would have been refused."""
+TLS_OPENINGS: Final = 8.0
+"""A handshake costs as much as so many plain connections."""
 
 RESERVE: Final = 4
 """One in so many file descriptors is not for clients: whoever is let in needs endpoints to be asked for him."""
@@ -156,45 +154,52 @@ class Acceptor:
         self._sock.listen(SHORT_BACKLOG if short else BACKLOG)
 
     def _accept_sparingly(self, overload: Overload) -> None:
-        """A few new connections a turn; those behind them that have waited are refused while there is time for that.
+        """As many new connections as there is time for, and a 503 to those beyond while there is time for that.
 
-        Who has left already costs no more than to find that out. Load balancers' probes are let in.
+        Who has ended his side has probably left, and costs no more than to find that out. Load balancers' probes are
+        let in.
         """
         plain = self.listener.protocol == "HTTP" and not self.listener.proxy_protocol
-        full = self._is_full()
-        if not full and self.backlog() <= FEW:
-            for _ in range(LET_IN):
-                self._accept_one()
+        if self._is_full():
+            self._rest()
             return
-        room = 0 if full else LET_IN
         for _ in range(BURST):
-            if room <= 0 and (full or not plain or not overload.accounts_for() or not overload.may_refuse()):
-                return
+            room = overload.may_open()
+            if not room and not (plain and overload.may_turn_away()):
+                break
             began_s = overload.cpu()
-            sock = self._take()
-            if sock is None:
+            accepted = self._take()
+            if accepted is None:
                 return
+            sock, address = accepted
             first = _first_bytes(sock) if plain else b""
-            if first is None:
+            told = first is None or (first != b"" and not overload.is_probe(first))
+            if first is None and overload.shut:
                 sock.close()
-                overload.charge(began_s)
-                if not overload.may_refuse():
-                    return
-            elif room <= 0 and first and not overload.is_probe(first) and _has_waited(sock):
+            elif told and (not room or self._has_waited(sock, overload)):
                 _turn_away(sock, self.worker.date_line)
                 overload.refused(began_s)
             else:
-                room -= 1
-                self._let_in(sock)
+                overload.opened(1.0 if self.listener.protocol == "HTTP" else TLS_OPENINGS)
+                if not self._let_in(sock, address):
+                    return
+        overload.begin()  # Nor is it over: there are others behind them.
+
+    @staticmethod
+    def _has_waited(sock: socket.socket, overload: Overload) -> bool:
+        """Whether somebody has waited too long to be served still, and there is time to tell him."""
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
+        waited_ms = int.from_bytes(state[_LAST_DATA_RECEIVED], sys.byteorder)
+        return waited_ms >= PATIENCE_S * 1000 and overload.accounts_for() and overload.may_refuse()
 
     def _accept_one(self) -> bool:
-        sock = self._take()
-        return sock is not None and self._let_in(sock)
+        accepted = self._take()
+        return accepted is not None and self._let_in(*accepted)
 
-    def _take(self) -> socket.socket | None:
+    def _take(self) -> tuple[socket.socket, tuple[str, int]] | None:
         counters = self.worker.counters
         try:
-            sock, _ = self._sock.accept()
+            accepted = self._sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return None
         except OSError as error:
@@ -204,12 +209,11 @@ class Acceptor:
             return None
         counters.accepted += 1
         self.worker.column[ACCEPTED] += 1
-        sock.setblocking(False)
-        return sock
+        return accepted
 
-    def _let_in(self, sock: socket.socket) -> bool:
+    def _let_in(self, sock: socket.socket, address: tuple[str, int]) -> bool:
         worker = self.worker
-        protocol = self._protocol()
+        protocol = self._protocol(address)
         task = worker.loop.create_task(self._connect(protocol, sock), name="accept")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -224,10 +228,11 @@ class Acceptor:
         except OSError:
             sock.close()  # The client was gone before we looked.
 
-    def _protocol(self) -> Any:
+    def _protocol(self, address: tuple[str, int]) -> Any:
         if self.listener.proxy_protocol:
             return ProxyPreface(self.worker, self._of_client)
-        return self._of_client(None, None)
+        ip, port = address[:2]  # Known here, it costs no system call later.
+        return self._of_client((ip.removeprefix("::ffff:"), port), None)
 
     def _of_client(self, peer: Address | None, port: bytes | None) -> Any:
         """The protocol of a connection that speaks TLS or HTTP from here on, with what a PROXY header said of it."""
@@ -285,20 +290,15 @@ class Acceptor:
 
 
 def _first_bytes(sock: socket.socket) -> bytes | None:
-    """What a client has sent, left where it is; None for one that has left."""
+    """What a client has sent, left where it is; None for one that has left, or at least ended his side."""
     try:
         if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSE_WAIT:
             return None
-        return sock.recv(_PEEKED, socket.MSG_PEEK) or None
+        return sock.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT) or None
     except BlockingIOError:
         return b""
     except OSError:
         return None
-
-
-def _has_waited(sock: socket.socket) -> bool:
-    state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
-    return int.from_bytes(state[_LAST_DATA_RECEIVED], sys.byteorder) >= PATIENCE_S * 1000
 
 
 def _turn_away(sock: socket.socket, date_line: bytes) -> None:
@@ -306,12 +306,13 @@ def _turn_away(sock: socket.socket, date_line: bytes) -> None:
     page = PAGES[503]
     try:
         try:
-            sock.recv(READ_BUFFER_BYTES)
+            sock.recv(READ_BUFFER_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass
         sock.send(
             status_line(503) + date_line + b"Retry-After: 1\r\nContent-Type: text/html\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%b" % (len(page), page)
+            b"Connection: close\r\n\r\n%b" % (len(page), page),
+            socket.MSG_DONTWAIT,
         )
     except OSError:
         pass  # It has left.

@@ -3,13 +3,16 @@
 Off, and `Worker.shedding` None, until the loop was late by `TARGET_S`, many connections wait to be accepted, or one
 turn has very much to write. From there on each turn of the loop serves `PER_TURN` requests. Those beyond wait here
 (their connections, with the bytes as they came), and what a turn has room for is taken from them: the eldest first, so
-that all wait equally long, as long as that is less than `PATIENCE_S`; beyond that the latest first, for an answer to
-the others may well come when they have given up. So a turn stays short, whatever comes. When all are served in their
-turn, as after a pause or a burst, that is all.
+that all wait equally long. So a turn stays short, whatever comes. When all are served in their turn, as after a pause
+or a burst, that is all.
 
-Who has waited for `PATIENCE_S` and `PATIENCE_TURNS` is refused, the eldest first, for a small share of the worker's CPU
-time: refusing costs nearly what serving does (the bytes are read, parsed, answered and logged), so answering everybody
-would leave nothing for those who are served. Who is neither served nor refused waits. New connections: see `Acceptor`.
+Who has waited for `PATIENCE_S` and `PATIENCE_TURNS` is late: by the time of an answer he may have given up. The late
+are refused, the eldest first, for a small share of the worker's CPU time: refusing costs nearly what serving does (the
+bytes are read, parsed, answered and logged), so answering everybody would leave nothing for those who are served. Who
+is neither served nor refused waits; when nobody else does, the late are served, the latest first.
+
+A new connection costs four requests, so while requests wait on those that are open few are let in, one for
+`REQUESTS_PER_OPENING` requests; its first request is served at once, for it has waited in the kernel. See `Acceptor`.
 """
 
 from __future__ import annotations
@@ -33,12 +36,17 @@ REST_S: Final = 0.5
 PER_TURN: Final = 64
 """Few enough for a turn of some milliseconds, many enough to share its fixed costs."""
 PATIENCE_S: Final = 0.5
+LONG_S: Final = 0.25
+"""When the eldest has waited for so long, it is too much indeed, and no burst: new connections wait elsewhere."""
 PATIENCE_TURNS: Final = 4
 """A request is refused when it has waited for both: through a pause nobody is served in its stead."""
 PAUSE_SHARE: Final = 0.02
 """Less CPU time than this in the time the loop was late: it was stopped. Under a CPU quota it is throttled, to more."""
-SHARE: Final = 0.025
+SHARE: Final = 0.05
 """Of the CPU time that goes into refusing; what has been spent on reading is not in it."""
+REQUESTS_PER_OPENING: Final = 32
+MOST_OPENINGS: Final = 8.0
+"""What may be let in at once after a time without new connections, and what they may have had too much."""
 MOST_OWED_S: Final = 0.005
 """What may be spent at once after a time without refusals."""
 COMPLAIN_S: Final = 10.0
@@ -65,10 +73,13 @@ class Overload:
     """One worker's."""
 
     __slots__ = (
+        "_began_s",
         "_complained_s",
         "_cpu_s",
         "_last_s",
+        "_late",
         "_looked_cpu_s",
+        "_openings",
         "_owed_s",
         "_passing",
         "_paused_s",
@@ -76,12 +87,13 @@ class Overload:
         "_probes",
         "_served",
         "_shorten",
-        "_shut",
+        "_shut_s",
         "_turn_number",
         "_turning",
         "_waiting",
         "_worker",
         "cpu",
+        "shut",
         "tight",
     )
 
@@ -91,7 +103,10 @@ class Overload:
         """
         self._shorten = shorten
         self._served = 0
-        self._shut = False
+        self.shut = False
+        self._shut_s = 0.0
+        self._began_s = 0.0
+        self._openings = 0.0
         self._worker = worker
         self.cpu = cpu
         self.tight = False
@@ -105,6 +120,7 @@ class Overload:
         self._turning = False
         self._turn_number = 0
         self._waiting: deque[tuple[Waiting, float, int]] = deque()
+        self._late: deque[tuple[Waiting, float, int]] = deque()
         self._probes: tuple[bytes, bytes] = (b"", b"")
         self._complained_s = -COMPLAIN_S
 
@@ -119,7 +135,9 @@ class Overload:
             self.begin()
         elif self._worker.shedding is not None and not self.tight and self._worker.clock() - self._last_s >= REST_S:
             self._worker.shedding = None
-            self._close_door(False)
+        if self.shut and self._worker.clock() - self._shut_s >= REST_S:
+            self.shut = False
+            self._shorten(False)
 
     def tighten(self) -> None:
         """There is no memory for more: every request is refused, and nobody accepted, until `loosen`."""
@@ -130,10 +148,11 @@ class Overload:
         """There is memory again."""
         self.tight = False
 
-    def _close_door(self, shut: bool) -> None:
-        if self._shut != shut:
-            self._shut = shut
-            self._shorten(shut)
+    def _shut_door(self) -> None:
+        self._shut_s = self._worker.clock()
+        if not self.shut:
+            self.shut = True
+            self._shorten(True)
 
     def begin(self) -> None:
         """There is more than can be done at once. For the outbox, too, which sees it before a turn is over."""
@@ -141,14 +160,31 @@ class Overload:
         self._last_s = worker.clock()
         if worker.shedding is None:
             worker.shedding = self
+            self._began_s = self._last_s
+            self._openings = MOST_OPENINGS
             health = worker.current.health_path
             self._probes = (b"GET %b " % health, b"HEAD %b " % health)
             self._cpu_s = self.cpu()
             self._owed_s = 0.0
 
+    # ------------------------------------------------------------------------------------------------ connections
+    def may_open(self) -> bool:
+        """Whether there is time to let somebody in."""
+        return not self._waiting or self._openings > 0.0
+
+    def opened(self, cost: float) -> None:
+        """Somebody is let in, who costs as much as `cost` plain connections."""
+        self._openings = max(-MOST_OPENINGS, self._openings - cost)
+
+    def may_turn_away(self) -> bool:
+        """Whether who cannot be let in is to be told so: no pause or burst explains it, and there is time for that."""
+        return self.shut and self.accounts_for() and self.may_refuse()
+
     # ------------------------------------------------------------------------------------------------ requests
-    def holds_back(self, client: Any, data: bytes | bytearray) -> bool:
-        """Whether a request of `client` has to wait; then it is kept. `PER_TURN` probes of load balancers do not."""
+    def holds_back(self, client: Any, data: bytes | bytearray, opened_s: float) -> bool:
+        """Whether a request of `client` has to wait; then it is kept. `PER_TURN` probes of load balancers do not, nor
+        do first requests of those who were let in meanwhile: `opened_s` says when; it is 0 for later requests.
+        """
         if client is self._passing:
             self._passing = None  # Not the request behind this one.
             return False
@@ -160,7 +196,7 @@ class Overload:
         if not self._turning:
             self._turning = True
             self._worker.loop.call_soon(self._turn)
-        if self._served < PER_TURN and not self._waiting:
+        if (self._served < PER_TURN and not self._waiting) or opened_s > self._began_s:
             self._served += 1
             return False
         if END_OF_HEAD not in data:
@@ -189,14 +225,10 @@ class Overload:
         self._cpu_s = now_s
         return self._owed_s > 0.0
 
-    def charge(self, began_s: float) -> None:
-        """What was done since `began_s` (of `cpu`) served nobody: he has waited too long, or left."""
-        self._close_door(True)
-        self._owed_s -= self.cpu() - began_s
-
     def refused(self, began_s: float) -> None:
         """Somebody was, and that began at `began_s` of `cpu`."""
-        self.charge(began_s)
+        self._shut_door()
+        self._owed_s -= self.cpu() - began_s
         worker = self._worker
         worker.counters.shed += 1
         now = worker.clock()
@@ -211,38 +243,41 @@ class Overload:
         finally:  # Whatever one request breaks: without the next turn nobody would be served any more.
             self._passing = None
             self._served = self._probed = 0
-            self._turning = bool(self._waiting)
-            if self._waiting:
+            self._turning = bool(self._waiting or self._late)
+            if self._turning:
                 self._last_s = self._worker.clock()
                 self._worker.loop.call_soon(self._turn)
 
     def _serve_waiting(self) -> None:
-        waiting = self._waiting
+        waiting, late = self._waiting, self._late
         self._turn_number += 1
+        self._find_late()
         served = self._served
-        fresh_s = self._worker.clock() - PATIENCE_S
-        while waiting and served < PER_TURN:
-            client, _, _ = waiting.popleft() if waiting[0][1] > fresh_s else waiting.pop()
+        while served < PER_TURN and (waiting or late):
+            client, _, _ = waiting.popleft() if waiting else late.pop()
             if client.queued:
                 served += 1
                 self._passing = client
                 client.go_on()
         self._passing = None
         self._served = 0
-        self._refuse_eldest()
+        self._openings = min(MOST_OPENINGS, self._openings + served / REQUESTS_PER_OPENING)
+        self._refuse_late()
 
-    def _refuse_eldest(self) -> None:
+    def _find_late(self) -> None:
         waiting = self._waiting
         until_s = self._worker.clock() - PATIENCE_S
         until_turn = self._turn_number - PATIENCE_TURNS
-        while waiting:
-            client, since_s, turn = waiting[0]
-            if not client.queued:
-                waiting.popleft()
-            elif since_s <= until_s and turn <= until_turn and self.may_refuse():
-                waiting.popleft()
+        while waiting and waiting[0][1] <= until_s and waiting[0][2] <= until_turn:
+            self._late.append(waiting.popleft())
+        if (self._late or (waiting and waiting[0][1] <= until_s + LONG_S)) and self.accounts_for():
+            self._shut_door()
+
+    def _refuse_late(self) -> None:
+        late = self._late
+        while late and (not late[0][0].queued or self.may_refuse()):
+            client, _, _ = late.popleft()
+            if client.queued:
                 began_s = self.cpu()
                 client.turn_away()
                 self.refused(began_s)
-            else:
-                return

@@ -9,11 +9,23 @@ from stage.played import Stage, play
 
 from ingressd.model.units import VirtualHost
 from ingressd.proxy.http.client import ClientConnection
-from ingressd.proxy.runtime.overload import BACKLOG, PATIENCE_S, PATIENCE_TURNS, PER_TURN, REST_S, TARGET_S
+from ingressd.proxy.runtime.overload import (
+    BACKLOG,
+    LONG_S,
+    PATIENCE_S,
+    PATIENCE_TURNS,
+    PER_TURN,
+    REQUESTS_PER_OPENING,
+    REST_S,
+    TARGET_S,
+)
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 NO_ROUTE = b"GET /../ HTTP/1.1\r\nHost: a\r\n\r\n"
 """Answered at once, 400."""
+
+
+CONNECTED = 100
 
 
 class Crowd:
@@ -24,11 +36,13 @@ class Crowd:
         self.overload = stage.dataplane._overload
         self.cpu_s = 100.0
         self.overload.cpu = lambda: self.cpu_s
+        self.connected = [stage.client() for _ in range(CONNECTED)]
         self.overload.begin()
         self.overload._served = PER_TURN
 
     def ask(self, request: bytes = REQUEST) -> ClientConnection:
-        client = self.stage.client()
+        """Over a connection that was there before."""
+        client = self.connected.pop()
         client.data_received(request)
         return client
 
@@ -103,16 +117,82 @@ def test_the_eldest_is_served_first() -> None:
     play(scene)
 
 
-def test_when_the_eldest_has_waited_too_long_the_latest_is_served_first() -> None:
+def test_the_late_are_served_behind_all_others_and_the_latest_of_them_first() -> None:
     def scene(stage: Stage) -> None:
         crowd = Crowd(stage)
-        first = crowd.ask()
+        late = [crowd.ask() for _ in range(3)]
         stage.now[0] += PATIENCE_S
-        last = crowd.ask()
+        crowd.turns(PATIENCE_TURNS)
+        crowd.overload._served = PER_TURN
+        others = [crowd.ask() for _ in range(2)]
+        order = []
+        for _ in range(5):
+            stage.pooled()
+            crowd.turns(1, serving=1)
+            order.append(next(client for client in (*late, *others) if not client.queued and client not in order))
+        assert order == [*others, *reversed(late)]
+
+    play(scene)
+
+
+def test_who_asks_first_over_a_connection_that_was_let_in_meanwhile_does_not_wait() -> None:
+    """He has waited in the kernel, and the connection has cost more than the request will."""
+
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        before = crowd.ask()
+        stage.now[0] += 0.001
         upstream = stage.pooled()
+        fresh = stage.client()
+        fresh.data_received(REQUEST + REQUEST)
+        assert stage.sent(upstream).count(b"GET /x ") == 1
+        assert before.queued
+        upstream.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
+        assert fresh.queued, "his second one waits like others"
+
+    play(scene)
+
+
+def test_the_door_is_shut_when_the_eldest_has_waited_long_and_opened_when_nobody_has_for_a_while() -> None:
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        doors: list[bool] = []
+        crowd.overload._shorten = doors.append
+        crowd.ask()
+        crowd.turns(1)
+        assert doors == []
+        stage.now[0] += PATIENCE_S - LONG_S
+        crowd.turns(2)
+        assert doors == [True]
+        stage.pooled()
         crowd.turns(1, serving=1)
-        assert (first.queued, last.queued) == (True, False)
-        assert stage.sent(upstream).startswith(b"GET /x ")
+        crowd.overload.look(0.0, 0)
+        assert doors == [True]
+        stage.now[0] += REST_S
+        crowd.overload.look(0.0, 0)
+        assert doors == [True, False]
+
+    play(scene)
+
+
+def test_while_others_wait_connections_are_let_in_at_a_share_of_the_requests() -> None:
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        overload = crowd.overload
+        for _ in range(100):
+            overload.opened(1.0)
+        assert overload.may_open(), "nobody waits"
+        crowd.ask()
+        assert not overload.may_open()
+        opened = 0
+        for _ in range(100):
+            overload._served = PER_TURN
+            overload._turn()
+            while overload.may_open():
+                overload.opened(1.0)
+                opened += 1
+        expected = 100 * PER_TURN / REQUESTS_PER_OPENING
+        assert expected * 0.9 <= opened <= expected, "and not how many came before anybody waited"
 
     play(scene)
 

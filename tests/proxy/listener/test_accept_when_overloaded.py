@@ -15,10 +15,16 @@ from stage.played import make_stage
 from ingressd.model.units import Listener, ProcessPolicy
 from ingressd.proxy.listener import acceptor as module
 from ingressd.proxy.listener.acceptor import Acceptor
-from ingressd.proxy.runtime.overload import PATIENCE_S
+from ingressd.proxy.runtime.overload import PATIENCE_S, REST_S
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Nobody:
+    """Waits for ever."""
+
+    queued = False
 
 
 class Door:
@@ -51,10 +57,15 @@ class Door:
         self.clients.append(client)
         return client
 
-    def accept(self, *, time_to_refuse: bool) -> None:
+    def accept(self, *, room: int, time_to_refuse: bool, shut: bool = True) -> None:
+        """With requests waiting, `room` for so many connections, and the queue cut short or not."""
         self.overload.begin()
+        self.overload._waiting.append((Nobody(), self.now[0], 0))
         self.overload._owed_s = 1.0 if time_to_refuse else -1.0
+        self.overload._openings = float(room)
+        self.overload.shut = shut
         self.acceptor._accept()
+        self.overload._waiting.clear()
 
 
 @contextlib.contextmanager
@@ -65,12 +76,6 @@ def _closing(door: Door) -> Iterator[Door]:
         for client in door.clients:
             client.close()
         door.sock.close()
-
-
-@pytest.fixture(autouse=True)
-def four_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For fewer clients than are many outside of tests."""
-    monkeypatch.setattr(module, "FEW", 0)
 
 
 def at_the_door(scene: Callable[[Door], None], process: ProcessPolicy | None = None) -> None:
@@ -90,135 +95,152 @@ def at_the_door(scene: Callable[[Door], None], process: ProcessPolicy | None = N
     uvloop.run(run())
 
 
-def test_few_are_let_in_and_who_has_waited_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+def is_refused(client: socket.socket) -> bool:
+    answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in answer
+    assert client.recv(1) == b"", "closed in order, not reset"
+    return True
 
+
+def test_as_many_are_let_in_as_there_is_room_for_and_the_others_are_told() -> None:
     def scene(door: Door) -> None:
-        clients = [door.knock(REQUEST) for _ in range(4)]
-        assert door.acceptor.backlog() == 4
-        door.accept(time_to_refuse=True)
-        assert len(door.acceptor._tasks) == module.LET_IN
-        assert door.worker.counters.shed == 4 - module.LET_IN
-        for client in clients[module.LET_IN :]:
-            answer = client.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 503 ")
-            assert b"\r\nRetry-After: 1\r\n" in answer
-            assert client.recv(1) == b"", "closed in order, not reset"
+        clients = [door.knock(REQUEST) for _ in range(5)]
+        assert door.acceptor.backlog() == 5
+        door.accept(room=2, time_to_refuse=True)
+        assert len(door.acceptor._tasks) == 2
+        assert door.worker.counters.shed == 3
+        assert all(is_refused(client) for client in clients[2:])
 
     at_the_door(scene)
 
 
-def test_who_has_just_come_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 60.0)
+def test_without_time_for_refusals_or_for_a_moment_the_others_stay_in_the_queue() -> None:
+    """A burst is no reason to refuse anybody."""
 
     def scene(door: Door) -> None:
-        door.knock(REQUEST)
-        door.knock(REQUEST)
-        door.accept(time_to_refuse=True)
+        for _ in range(4):
+            door.knock(REQUEST)
+        door.accept(room=1, time_to_refuse=False)
+        assert (door.acceptor.backlog(), door.worker.counters.shed) == (3, 0)
+        door.accept(room=1, time_to_refuse=True, shut=False)
+        assert (door.acceptor.backlog(), door.worker.counters.shed) == (2, 0)
+
+    at_the_door(scene)
+
+
+def test_when_no_request_waits_many_are_let_in_and_it_is_not_over_while_there_are_more() -> None:
+    def scene(door: Door) -> None:
+        for _ in range(module.BURST + 1):
+            door.knock(REQUEST)
+        door.overload.begin()
+        door.now[0] += REST_S
+        door.acceptor._accept()
+        assert door.acceptor.backlog() == 1
+        door.overload.look(0.0, 1)
+        assert door.worker.shedding is not None
+        door.acceptor._accept()
+        door.now[0] += REST_S
+        door.overload.look(0.0, 0)
+        assert door.worker.shedding is None
         assert door.worker.counters.shed == 0
 
     at_the_door(scene)
 
 
-def test_a_few_are_let_in_one_by_one_and_none_is_refused_nor_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine is late too; and who has sent all he wants to say still waits for his answer."""
+def test_who_has_waited_too_long_is_told_even_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """His answer would come when he has given up."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(module, "FEW", 4)
 
     def scene(door: Door) -> None:
-        for _ in range(4):
-            door.knock(REQUEST).shutdown(socket.SHUT_WR)
-        for turn in range(1, 5):
-            door.accept(time_to_refuse=True)
-            assert (len(door.acceptor._tasks), door.worker.counters.shed) == (turn * module.LET_IN, 0)
+        client = door.knock(REQUEST)
+        door.accept(room=8, time_to_refuse=True)
+        assert is_refused(client)
+        door.knock(REQUEST)
+        door.accept(room=8, time_to_refuse=False)
+        assert (len(door.acceptor._tasks), door.worker.counters.shed) == (1, 1)
 
     at_the_door(scene)
 
 
-def test_who_waited_through_a_pause_is_not_refused_and_let_in_turn_by_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waited_through_a_pause_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stood still has nobody to shed: the loop was late, and has nothing to do."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.0)
 
     def scene(door: Door) -> None:
-        for _ in range(4):
+        for _ in range(2):
             door.knock(REQUEST)
         door.overload.look(1.4, 4)
-        for turn in range(1, 4):
-            door.accept(time_to_refuse=True)
-            assert (len(door.acceptor._tasks), door.worker.counters.shed) == (turn * module.LET_IN, 0)
+        door.accept(room=1, time_to_refuse=True)
+        assert (len(door.acceptor._tasks), door.worker.counters.shed) == (1, 0)
         door.now[0] += PATIENCE_S
-        door.knock(REQUEST)
-        door.accept(time_to_refuse=True)
+        door.accept(room=1, time_to_refuse=True)
         assert door.worker.counters.shed == 1
 
     at_the_door(scene)
 
 
-def test_without_time_for_refusals_the_others_stay_in_the_queue() -> None:
+def test_who_has_left_takes_nobodys_place_and_no_time_for_refusals() -> None:
     def scene(door: Door) -> None:
-        for _ in range(4):
-            door.knock(REQUEST)
-        door.accept(time_to_refuse=False)
-        assert door.acceptor.backlog() == 4 - module.LET_IN
-
-    at_the_door(scene)
-
-
-def test_who_has_left_takes_nobodys_place() -> None:
-    def scene(door: Door) -> None:
-        door.knock(REQUEST).close()
+        for _ in range(3):
+            door.knock(REQUEST).close()
         door.knock(REQUEST)
-        door.accept(time_to_refuse=True)
+        door.accept(room=1, time_to_refuse=False)
         assert door.acceptor.backlog() == 0
         assert len(door.acceptor._tasks) == 1
 
     at_the_door(scene)
 
 
-def test_who_has_left_costs_of_the_time_for_refusals() -> None:
+def test_who_has_ended_his_side_counts_as_gone_only_while_there_is_too_much_indeed() -> None:
+    """He may wait for his answer still, but he looks like those who have given up."""
+
     def scene(door: Door) -> None:
-        for _ in range(3):
-            door.knock(REQUEST).close()
-        door.knock(REQUEST)
-        for left in (3, 2, 1, 0):
-            door.accept(time_to_refuse=False)
-            assert door.acceptor.backlog() == left
-        assert len(door.acceptor._tasks) == 1
+        for tasks, shut in ((1, False), (1, True)):
+            door.knock(REQUEST).shutdown(socket.SHUT_WR)
+            door.accept(room=1, time_to_refuse=True, shut=shut)
+            assert (len(door.acceptor._tasks), door.acceptor.backlog()) == (tasks, 0)
 
     at_the_door(scene)
 
 
-def test_probes_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
-
+def test_probes_are_let_in() -> None:
     def scene(door: Door) -> None:
-        for request in [REQUEST] * module.LET_IN + [PROBE] * 3:
+        for request in [REQUEST, PROBE, PROBE, PROBE]:
             door.knock(request)
-        door.accept(time_to_refuse=True)
-        assert len(door.acceptor._tasks) == module.LET_IN + 3
+        door.accept(room=1, time_to_refuse=True)
+        assert len(door.acceptor._tasks) == 4
         assert door.worker.counters.shed == 0
 
     at_the_door(scene)
 
 
-def test_the_queue_is_short_only_while_somebody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_cuts_the_queue_short() -> None:
     lengths: list[bool] = []
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
 
     def scene(door: Door) -> None:
         door.overload._shorten = lengths.append
-        door.overload.begin()
-        assert lengths == []
-        for _ in range(module.LET_IN + 2):
-            door.knock(REQUEST)
-        door.accept(time_to_refuse=True)
+        door.overload.refused(door.overload.cpu())
         assert lengths == [True]
 
     at_the_door(scene)
 
 
+def test_a_handshake_takes_the_room_of_many() -> None:
+    """Of TLS. What is asked over it nobody can see before."""
+
+    def scene(door: Door) -> None:
+        door.acceptor.listener = Listener("https", "127.0.0.1", 0, "HTTPS", 443)
+        for _ in range(3):
+            door.knock(REQUEST)
+        door.accept(room=int(module.TLS_OPENINGS) + 1, time_to_refuse=True)
+        assert (door.acceptor.backlog(), door.worker.counters.shed) == (1, 0)
+
+    at_the_door(scene)
+
+
 def test_a_port_that_nobody_waits_at() -> None:
-    at_the_door(lambda door: door.accept(time_to_refuse=True))
+    at_the_door(lambda door: door.accept(room=1, time_to_refuse=True))
 
 
 def test_handshakes_that_are_not_done_count_as_connections() -> None:
