@@ -196,10 +196,10 @@ class Overload:
         if not self._turning:
             self._turning = True
             self._worker.loop.call_soon(self._turn)
+        if END_OF_HEAD not in data:
+            return False
         if (self._served < PER_TURN and not self._waiting) or opened_s > self._began_s:
             self._served += 1
-            return False
-        if END_OF_HEAD not in data:
             return False
         if self._probed < PER_TURN and self.is_probe(data):
             self._probed += 1

@@ -394,3 +394,22 @@ def test_a_flood_that_looks_like_probes_waits_like_any_other() -> None:
         assert not crowd.ask(probe).queued, "in the next turn some pass again"
 
     play(scene, more=[VirtualHost("", ())])
+
+
+def test_pieces_of_heads_take_nobodys_turn() -> None:
+    """Who sends a head byte by byte would use up all that a turn serves, and who waits would wait for ever."""
+
+    def scene(stage: Stage) -> None:
+        crowd = Crowd(stage)
+        waits = crowd.ask()
+        stage.pooled()
+        crowd.overload._served = 0
+        stage.now[0] += 0.01
+        slow = stage.client()  # Let in meanwhile: whose first request is served at once.
+        for piece in (b"GET /", *[b"x"] * 2 * PER_TURN):
+            slow.data_received(piece)
+        assert crowd.overload._served == 0
+        crowd.overload._turn()
+        assert not waits.queued
+
+    play(scene)
