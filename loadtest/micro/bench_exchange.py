@@ -17,7 +17,17 @@ import uvloop
 
 from ingressd.model.codec import Delta, encode_unit
 from ingressd.model.problem import Origin
-from ingressd.model.units import AccessLog, Endpoint, Endpoints, ProcessPolicy, Route, Upstream, VirtualHost, key_of
+from ingressd.model.units import (
+    AccessLog,
+    Endpoint,
+    Endpoints,
+    ProcessPolicy,
+    Route,
+    RoutePolicy,
+    Upstream,
+    VirtualHost,
+    key_of,
+)
 from ingressd.observe.counters import WorkerCounters
 from ingressd.observe.shared_table import SharedTable
 from ingressd.proxy.dataplane.dataplane import Dataplane
@@ -74,6 +84,7 @@ async def run(seconds: float) -> None:
     origin = Origin("Config", "", "routes")
     units = [
         ProcessPolicy(access_log=AccessLog(path="/dev/null"), keep_alive_requests=1 << 60),
+        RoutePolicy(ssl_redirect=False),
         VirtualHost("", (Route(origin=origin, path_type="Prefix", path="/", upstream="/u"),)),
         Upstream("/u", origin),
         Endpoints("/u", (Endpoint("127.0.0.1", 9),)),
