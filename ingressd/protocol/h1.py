@@ -55,6 +55,7 @@ UNTIL_CLOSE: Final = 3
 
 _BLANKS: Final = (b" ", b"\t")
 _CRLF: Final = b"\r\n"
+_OK: Final = b"HTTP/1.1 200 OK"
 
 _NOT_FOLDED: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
 _FOLD = re.compile(rb"\r\n[ \t]+")
@@ -315,17 +316,22 @@ def parse_response_head(head: bytes, *, method: bytes, limits: HeadLimits) -> Re
 
 def _parse_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     lines = _lines(head, limits)
+    response = ResponseHead()
     first = lines.pop(0)
-    match = STATUS_LINE(first)
-    if match is None or len(first) > limits.request_line_bytes:
-        raise HeadError(502, "malformed status line")
+    if first == _OK:  # Nearly always, and two per cent of what an exchange costs us.
+        response.version = 11
+        response.status = 200
+        response.reason = b"OK"
+    else:
+        match = STATUS_LINE(first)
+        if match is None or len(first) > limits.request_line_bytes:
+            raise HeadError(502, "malformed status line")
+        minor, status, reason = match.groups()
+        response.version = 11 if minor == b"1" else 10
+        response.status = int(status)
+        response.reason = reason or b""
     if len(lines) > limits.max_fields:
         raise HeadError(502, "too many fields")
-    response = ResponseHead()
-    minor, status, reason = match.groups()
-    response.version = 11 if minor == b"1" else 10
-    response.status = int(status)
-    response.reason = reason or b""
     response.content_length = None
     response.content_type = None
     response.content_encoding = None

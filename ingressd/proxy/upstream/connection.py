@@ -197,7 +197,7 @@ class UpstreamConnection:
         if self._unsent:
             queue = self._queue
             if queue is not None:
-                found = queue.poll(0)
+                found = queue(0)
                 if found:
                     self._preceded(is_speech(found))
                     return

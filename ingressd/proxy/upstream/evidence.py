@@ -20,7 +20,7 @@ _MIN_ROUND_TRIP_US_AT: Final = 148
 
 
 def receive_queue(transport: Any) -> Any:
-    """A poll object over one connection, made once: `poll(0)` lists what has come and was not read yet.
+    """`poll` over one connection, made once: called with 0, it lists what has come and was not read yet.
 
     A third of a microsecond a look. None when there is no socket.
     """
@@ -29,7 +29,7 @@ def receive_queue(transport: Any) -> Any:
         return None
     queue = select.poll()
     queue.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
-    return queue
+    return queue.poll
 
 
 def is_speech(found: list[tuple[int, int]]) -> bool:
