@@ -10,6 +10,7 @@ import msgspec
 from ingressd.control.admission.webhook import invalid_pair
 from ingressd.control.objects.event import ObjectEvent, Position, key_of_origin
 from ingressd.control.objects.static import StaticAdmission, StaticUpstream
+from ingressd.control.pipeline.places import with_lines
 from ingressd.control.sources.batch import SourceBatch
 from ingressd.control.sources.local import locate, read_config, read_manifests
 from ingressd.control.store.store import Store
@@ -58,7 +59,7 @@ def _translate(batch: SourceBatch, config_path: str, *, now_s: float) -> Offline
     translation = Translator().translate(store.snapshot(), None)
     certificates = [unit for unit in translation.units.values() if isinstance(unit, Certificate)]
     found = [*translation.problems, *expired(certificates, now_s), *_invalid_pairs(batch.events)]
-    located = {*batch.problems, *(_locate(problem, store, config_path) for problem in found)}
+    located = {*batch.problems, *_locate(found, store, config_path)}
     in_cluster = batch.config is not None and batch.config.kubernetes is not None
     unchecked = {problem for problem in located if in_cluster and problem.reason in _NOT_FOUND}
     unresolved = {
@@ -85,18 +86,20 @@ def _invalid_pairs(events: Iterable[ObjectEvent]) -> Iterator[Problem]:
                 yield invalid_pair(str(error))
 
 
-def _locate(problem: Problem, store: Store, config_path: str) -> Problem:
-    """The problem with the file and line of its field."""
-    if problem.file:
-        return problem
-    position = store.position(key_of_origin(problem.origin))
-    field = problem.field
-    if position is None and problem.origin.kind == "Config" and config_path:
-        position, field = Position(config_path), problem.origin.name
-    if position is None:
-        return problem
-    file, line = locate(position, field)
-    return msgspec.structs.replace(problem, file=file, line=line)
+def _locate(problems: Iterable[Problem], store: Store, config_path: str) -> Iterator[Problem]:
+    """The problems with the file and line of their fields."""
+    unplaced: dict[Position, list[Problem]] = {}
+    for problem in problems:
+        position = None if problem.file else store.position(key_of_origin(problem.origin))
+        if position is not None:
+            unplaced.setdefault(position, []).append(problem)
+        elif not problem.file and problem.origin.kind == "Config" and config_path:
+            (line,) = locate(Position(config_path), [problem.origin.name])
+            yield msgspec.structs.replace(problem, file=config_path, line=line)
+        else:
+            yield problem
+    for position, here in unplaced.items():
+        yield from with_lines(here, position, locate)
 
 
 def _by_place(problem: Problem) -> tuple[str, int, Problem]:

@@ -15,6 +15,9 @@ from ingressd.settings.setting import Setting
 
 HeaderPairs = tuple[tuple[str, str], ...]
 
+MAX_HINTS: Final = 16
+"""Unknown keys for which the nearest known one is looked for: a ConfigMap may have thousands."""
+
 ACME_LOCATION: Final = "/.well-known/acme-challenge"
 _FRAMING: Final = frozenset(
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]
@@ -80,11 +83,13 @@ def parse_settings(values: Mapping[str, str], *, last_good: Mapping[str, str] | 
     problems: list[SettingProblem] = []
     parsed: dict[str, Any] = {}
     guarded: str | None = None
+    unknown = 0
     for key in sorted(values):
         setting = SETTINGS.get(key)
         if setting is None:
-            message = f"unknown key{did_you_mean(key, SETTINGS)}"
-            problems.append(SettingProblem(key, message, "UnknownKey"))
+            unknown += 1
+            hint = did_you_mean(key, SETTINGS) if unknown <= MAX_HINTS else ""
+            problems.append(SettingProblem(key, f"unknown key{hint}", "UnknownKey"))
         elif setting.parse is None:
             problem = _not_acted_on(setting, values[key].strip())
             if problem is not None:

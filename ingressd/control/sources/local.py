@@ -12,7 +12,7 @@ import msgspec
 
 from ingressd.control.objects.event import ObjectEvent, Position
 from ingressd.control.sources.batch import LOCAL, Sink, SourceBatch
-from ingressd.control.sources.locate import locate_field
+from ingressd.control.sources.locate import locate_fields
 from ingressd.control.sources.manifests import ManifestReader
 from ingressd.control.sources.names import Names
 from ingressd.control.sources.resolver import DnsResolver, Resolver
@@ -95,9 +95,9 @@ class LocalSource:
         self._forced = True
         self._wake.set()
 
-    def locate(self, position: Position, field: str) -> tuple[str, int]:
-        """The file and line of a field of an object read from there."""
-        return locate(position, field)
+    def locate(self, position: Position, fields: Sequence[str]) -> list[int]:
+        """The lines of fields of an object read from there."""
+        return locate(position, fields)
 
     async def _follow(self, sink: Sink) -> None:
         await sink.put(await self._refresh(first=True))
@@ -244,10 +244,10 @@ def read_manifests(paths: Sequence[str]) -> SourceBatch:
     return SourceBatch(LOCAL, difference(World({}), world), True, world.problems, config)
 
 
-def locate(position: Position, field: str) -> tuple[str, int]:
-    """The file and line of a field ("spec.rules[0].host", or an annotation's key) of an object read from there."""
+def locate(position: Position, fields: Sequence[str]) -> list[int]:
+    """The lines of fields ("spec.rules[0].host", or an annotation's key) of an object read from there."""
     try:
         content = read_bytes(position.file)
     except OSError:
-        return position.file, position.line
-    return position.file, locate_field(content, line=position.line, path=position.path, field=field)
+        return [position.line] * len(fields)
+    return locate_fields(content, line=position.line, path=position.path, fields=fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ingressd.settings.yaml_reader import Document, KeyPath, YamlError, decode_text, read_yaml, split_documents
@@ -18,9 +18,18 @@ def locate_field(content: bytes, *, line: int, path: KeyPath, field: str) -> int
     The field is a path ("spec.rules[0].host"), or a key of the annotations or the data. When it is not there, the
     line of what is nearest around it.
     """
+    return locate_fields(content, line=line, path=path, fields=(field,))[0]
+
+
+def locate_fields(content: bytes, *, line: int, path: KeyPath, fields: Sequence[str]) -> list[int]:
+    """The lines of several fields of one object: its document is read once."""
     document = _document_at(content, line)
     if document is None:
-        return line
+        return [line] * len(fields)
+    return [_line_of(document, field, line=line, path=path) for field in fields]
+
+
+def _line_of(document: Document, field: str, *, line: int, path: KeyPath) -> int:
     for candidate in _candidates(path, field):
         if candidate in document.marks:
             return document.marks[candidate][0]

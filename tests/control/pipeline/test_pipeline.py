@@ -61,7 +61,7 @@ class Stage:
             sources,
             publisher=publisher,
             board=ProblemBoard(logging.getLogger("test.pipeline")),
-            places=lambda store: Places(store.position, lambda position, field: (position.file, 7)),
+            places=lambda store: Places(store.position, lambda position, fields: [7] * len(fields)),
             tell=self.told.append,
             clock=self.clock,
             spans=Spans(),
@@ -407,18 +407,19 @@ def test_an_origin_leads_back_to_its_object(origin, key):
 def test_a_place_is_looked_up_once_and_one_that_is_known_stays():
     looked = []
 
-    def locate(position, field):
-        looked.append(field)
-        return position.file, 3
+    def locate(position, fields):
+        looked.append(fields)
+        return [3 + len(field) for field in fields]
 
     places = Places(lambda key: Position("/a.yaml") if key.name == "a" else None, locate)
     problem = Problem("error", Origin("Ingress", "n", "a"), "Bad", "spec", "no")
     other = Problem("error", Origin("Ingress", "n", "elsewhere"), "Bad", "spec", "no")
     placed = Problem("error", Origin("Ingress", "n", "a"), "Bad", "spec", "no", "/b.yaml", 9)
+    second = Problem("error", Origin("Ingress", "n", "a"), "Bad", "spec.tls", "no")
     for _ in range(2):
-        found = places.add([problem, other, placed])
-        assert [(one.file, one.line) for one in found] == [("/a.yaml", 3), ("", 0), ("/b.yaml", 9)]
-    assert looked == ["spec"]
+        found = places.add([problem, other, placed, second])
+        assert [(one.file, one.line) for one in found] == [("/a.yaml", 7), ("", 0), ("/b.yaml", 9), ("/a.yaml", 11)]
+    assert looked == [["spec", "spec.tls"]]  # One look for all problems of one object.
 
 
 def test_what_was_good_before_a_restart_serves_while_the_present_version_is_refused(table):

@@ -3,7 +3,7 @@
 import pytest
 
 from ingressd.control.translate.annotations.known import GUARDS, KNOWN, OFF, PLAIN, PREFIX, SNIPPETS, SWITCHES
-from ingressd.control.translate.annotations.report import report_annotations
+from ingressd.control.translate.annotations.report import MAX_UNKNOWN, report_annotations
 from ingressd.model.problem import Origin
 
 ORIGIN = Origin("Ingress", "default", "web")
@@ -43,3 +43,16 @@ def test_tls_to_upstreams_is_a_guard(value: str, closed: bool) -> None:
 
 def test_annotations_of_others_are_not_ours() -> None:
     assert report_annotations({"example.com/x": "y", "kubernetes.io/ingress.class": "z"}, origin=ORIGIN).problems == ()
+
+
+def test_thousands_of_unknown_ones_are_counted_and_a_few_named() -> None:
+    annotations = {f"{PREFIX}zz{number:04}": "" for number in range(MAX_UNKNOWN + 7)}
+    problems = report_annotations(annotations, origin=ORIGIN).problems
+    assert len(problems) == MAX_UNKNOWN + 1
+    assert [p.message for p in problems if p.field == "metadata.annotations"] == ["7 more unknown annotations"]
+
+
+def test_a_guard_behind_thousands_of_unknown_ones_still_closes() -> None:
+    annotations = {f"{PREFIX}aa{number:04}": "" for number in range(MAX_UNKNOWN + 7)}
+    report = report_annotations({**annotations, PREFIX + "auth-url": "http://a"}, origin=ORIGIN)
+    assert report.failed_closed == PREFIX + "auth-url"

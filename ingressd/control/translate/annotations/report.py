@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -44,6 +44,10 @@ class AnnotationReport(msgspec.Struct, frozen=True):
 
 NOTHING = AnnotationReport()
 
+MAX_UNKNOWN: Final = 16
+"""Unknown annotations of one object that are named, each at the price of a look through all that are known. An object
+may carry thousands of them, and its author need not be who runs the cluster."""
+
 
 def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> AnnotationReport:
     """Judge every annotation under ingress-nginx's prefix; all others are none of our business."""
@@ -59,6 +63,7 @@ def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> Ann
         message = f"this annotation has no effect without {PREFIX}{SECRET}"
         problems.append(_problem("warning", origin, "AnnotationWithoutEffect", field=PREFIX + name, message=message))
     refused = left_out = False
+    unknown = 0
     for name in sorted(ours):
         key, value = PREFIX + name, ours[name]
         if name in BUILT:
@@ -78,12 +83,15 @@ def report_annotations(annotations: Mapping[str, str], *, origin: Origin) -> Ann
         elif name in PLAIN or name in GUARDS:
             message = "this annotation is not built yet and has no effect"
             problems.append(_problem("warning", origin, "AnnotationNotBuilt", field=key, message=message))
-        else:
+        elif (unknown := unknown + 1) <= MAX_UNKNOWN:
             near = get_close_matches(name, KNOWN, n=1, cutoff=0.6)
             message = "unknown annotation" + (f"; the nearest known one is {PREFIX}{near[0]}" if near else "")
             problems.append(_problem("warning", origin, "UnknownAnnotation", field=key, message=message))
         if name in SNIPPETS and name in GUARDS:
             guards.append(key)
+    if unknown > MAX_UNKNOWN:
+        message = f"{unknown - MAX_UNKNOWN} more unknown annotations"
+        problems.append(_problem("warning", origin, "UnknownAnnotation", field="metadata.annotations", message=message))
     closed = min(guards, default="")
     return AnnotationReport(tuple(sorted(problems)), parsed.route, closed, clients.draft, refused, left_out)
 
