@@ -45,11 +45,11 @@ def until(condition: Callable[[], Any]) -> Any:
 def test_the_queue_tells_bytes_from_an_end(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     queue = receive_queue(Transport(ours))
-    assert queue.poll(0) == []
+    assert queue(0) == []
     theirs.sendall(b"x")
-    assert is_speech(until(lambda: queue.poll(0)))
+    assert is_speech(until(lambda: queue(0)))
     theirs.close()
-    assert until(lambda: not is_speech(queue.poll(0)))
+    assert until(lambda: not is_speech(queue(0)))
 
 
 def test_a_reset_is_an_end(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -57,16 +57,16 @@ def test_a_reset_is_an_end(pair: tuple[socket.socket, socket.socket]) -> None:
     queue = receive_queue(Transport(ours))
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     theirs.close()
-    assert not is_speech(until(lambda: queue.poll(0)))
+    assert not is_speech(until(lambda: queue(0)))
 
 
 def test_what_was_read_is_not_in_the_queue_any_more(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     queue = receive_queue(Transport(ours))
     theirs.sendall(b"x")
-    until(lambda: queue.poll(0))
+    until(lambda: queue(0))
     ours.recv(1)
-    assert queue.poll(0) == []
+    assert queue(0) == []
 
 
 def test_acknowledged_bytes_are_seen(pair: tuple[socket.socket, socket.socket]) -> None:
