@@ -35,7 +35,7 @@ RETRY_S: Final = 0.1
 BURST: Final = 16
 
 SHORT_BACKLOG: Final = 16
-"""As many as are let in in a quarter of a second by a worker with a tenth of a CPU: nobody waits there in vain."""
+"""About as many as a tenth of a CPU lets in or refuses in a quarter of a second: nobody waits there in vain."""
 
 TLS_OPENINGS: Final = 8.0
 """A handshake costs as much as so many plain connections."""

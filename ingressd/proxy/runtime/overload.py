@@ -42,9 +42,9 @@ PATIENCE_TURNS: Final = 4
 """A request is refused when it has waited for both: through a pause nobody is served in its stead."""
 PAUSE_SHARE: Final = 0.02
 """Less CPU time than this in the time the loop was late: it was stopped. Under a CPU quota it is throttled, to more."""
-SHARE: Final = 0.05
+SHARE: Final = 0.03
 """Of the CPU time that goes into refusing; what has been spent on reading is not in it."""
-REQUESTS_PER_OPENING: Final = 32
+REQUESTS_PER_OPENING: Final = 64
 MOST_OPENINGS: Final = 8.0
 """What may be let in at once after a time without new connections, and what they may have had too much."""
 MOST_OWED_S: Final = 0.005
