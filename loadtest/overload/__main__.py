@@ -22,7 +22,7 @@ from typing import Any
 from loadtest import certificate
 from loadtest.backend import start_backend
 from loadtest.launch import LOAD_CPU, PROXY_CPU, MissingError, Place, Running, find, free_ports
-from loadtest.overload.cgroup import ControlGroup
+from loadtest.overload.cgroup import PERIOD_US, ControlGroup
 from loadtest.overload.generator import BUCKET_S, quantile
 from loadtest.overload.watch import CpuMeter, Prober
 from loadtest.peers import ingressd, nginx
@@ -51,8 +51,11 @@ def generate(port: int, phases: list[tuple[str, float, float]], **asked: Any) ->
 
 
 def seconds_to_baseline(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """From the end of the load until the p99 of every later tenth is at most twice that of all tenths before it."""
-    usual = max(10.0, 2 * max((p99 for _, p99 in before["buckets"].values()), default=0.0))
+    """From the end of the load until the p99 of every later tenth is at most twice that of all tenths before it.
+
+    Or a period of the quota: who has used his share rests for so long, whatever there is to do.
+    """
+    usual = max(PERIOD_US / 1000, 2 * max((p99 for _, p99 in before["buckets"].values()), default=0.0))
     expected = before["rate"] * BUCKET_S * 0.8
     well = 0.0
     for number in range(int(after["seconds"] / BUCKET_S)):

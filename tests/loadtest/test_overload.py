@@ -337,27 +337,27 @@ WELL = (10, 5.0)
     ("tenths", "seconds"),
     [
         ([WELL] * 8, 0.0),
-        ([(10, 60.0), *[WELL] * 7], 0.1),
+        ([(10, 160.0), *[WELL] * 7], 0.1),
         ([(2, 5.0), (7, 5.0), *[WELL] * 6], 0.2),
         ([None, *[WELL] * 7], 0.1),
-        ([*[WELL] * 4, (10, 41.0), *[WELL] * 3], 0.5),
+        ([*[WELL] * 4, (10, 141.0), *[WELL] * 3], 0.5),
         ([WELL] * 7, 0.8),
-        ([(8, 40.0)] * 8, 0.0),
+        ([(8, 140.0)] * 8, 0.0),
     ],
     ids=["at once", "slow", "few", "none", "slow again later", "none at the end", "as slow and few as may be"],
 )
 def test_the_baseline_is_back_behind_the_last_tenth_that_is_not_well(
     tenths: list[tuple[int, float] | None], seconds: float
 ) -> None:
-    before = {"rate": 100.0, "buckets": {"0": (10, 20.0), "1": (10, 4.0)}}
+    before = {"rate": 100.0, "buckets": {"0": (10, 70.0), "1": (10, 4.0)}}
     buckets = {str(number): tenth for number, tenth in enumerate(tenths) if tenth is not None}
     assert seconds_to_baseline(before, {"seconds": 0.8, "buckets": buckets}) == pytest.approx(seconds)
 
 
-def test_ten_milliseconds_are_never_too_slow() -> None:
+def test_a_period_of_the_quota_is_never_too_slow() -> None:
     before = {"rate": 100.0, "buckets": {"0": (10, 0.5)}}
-    assert seconds_to_baseline(before, {"seconds": 0.1, "buckets": {"0": (10, 10.0)}}) == 0.0
-    assert seconds_to_baseline(before, {"seconds": 0.1, "buckets": {"0": (10, 10.1)}}) == 0.1
+    assert seconds_to_baseline(before, {"seconds": 0.1, "buckets": {"0": (10, 100.0)}}) == 0.0
+    assert seconds_to_baseline(before, {"seconds": 0.1, "buckets": {"0": (10, 100.1)}}) == 0.1
 
 
 class Cpus(CpuMeter):
