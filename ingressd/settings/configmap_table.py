@@ -144,7 +144,7 @@ BUILT: Final = (
         "5s",
         "proxy_protocol_timeout_s",
         v.some_seconds,
-        "Time for that header; then the connection is closed",
+        "Time for that header, if `client-header-timeout` is not less; then the connection is closed",
     ),
     _process(
         "compute-full-forwarded-for",

@@ -29,7 +29,10 @@ class ProxyPreface:
         self._transport: Any = None
         self._sender = ""
         self._data = b""
-        self.deadline_s = worker.clock() + worker.current.process.proxy_protocol_timeout_s
+        process = worker.current.process
+        # nginx bounds it as it does a head; ingress-nginx's own key is for its TCP services alone.
+        timeout_s = min(process.proxy_protocol_timeout_s, process.client_header_timeout_s)
+        self.deadline_s = worker.clock() + timeout_s
         self.wheel_slot = -1
         self.wheel_at_s = 0.0
         worker.wheel.schedule(self)
@@ -73,7 +76,7 @@ class ProxyPreface:
         """Nothing is written here."""
 
     def on_deadline(self, now: float) -> None:
-        """From the timer wheel: `proxy-protocol-header-timeout` is over."""
+        """From the timer wheel: `proxy-protocol-header-timeout` or `client-header-timeout` is over."""
         self._refuse("PROXY header took too long")
 
     # ------------------------------------------------------------------------------------------------ verdict

@@ -149,7 +149,8 @@ def test_trust_in_nobody_closes_everybody_else() -> None:
     play(scene, process=ProcessPolicy(proxy_protocol=True, trusted_proxies=()))
 
 
-def test_a_header_that_does_not_come_in_time_ends_the_connection() -> None:
+@pytest.mark.parametrize(("own_s", "head_s"), [(2.0, 60.0), (5.0, 2.0)], ids=["own time", "that of heads is less"])
+def test_a_header_that_does_not_come_in_time_ends_the_connection(own_s: float, head_s: float) -> None:
     def scene(stage: Stage) -> None:
         late, early = Arrival(stage), Arrival(stage)
         late.send(HEADER[:-1])
@@ -157,9 +158,10 @@ def test_a_header_that_does_not_come_in_time_ends_the_connection() -> None:
         stage.now[0] += 2.1
         stage.worker.wheel.advance(stage.now[0])
         assert late.refused
-        assert not early.transport.ended
+        assert not early.refused
 
-    play(scene, process=ProcessPolicy(proxy_protocol=True, proxy_protocol_timeout_s=2.0))
+    process = ProcessPolicy(proxy_protocol=True, proxy_protocol_timeout_s=own_s, client_header_timeout_s=head_s)
+    play(scene, process=process)
 
 
 def test_a_health_check_that_says_nothing_is_no_failure() -> None:
