@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingressd.proxy.http.client import LAST_BYTES_TIMES
+from ingressd.proxy.http.ending import LAST_BYTES_TIMES
 from loadtest import procfs
 from loadtest.abuse.canary import Canary, none_failed
 from loadtest.abuse.held import Lives

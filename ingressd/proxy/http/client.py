@@ -6,16 +6,26 @@ the connection is not read until that has gone on.
 
 from __future__ import annotations
 
-import socket
-import struct
 from math import inf
 from typing import Any, Final
 
 from ingressd.protocol.chunked import LAST_CHUNK, BodyError, ChunkedDecoder, chunk
 from ingressd.protocol.h1 import END_OF_HEAD, HeadError, RequestHead, find_head_end, parse_request_head
-from ingressd.proxy.drain.linger import has_unread, was_reset
+from ingressd.proxy.drain.linger import has_unread
 from ingressd.proxy.http.answers import PAGES, status_line
-from ingressd.proxy.http.downstream import BODILESS, CLOSE, END, Downstream
+from ingressd.proxy.http.downstream import BODILESS, CLOSE, END
+from ingressd.proxy.http.ending import (
+    BODY,
+    CLOSED,
+    HEAD,
+    LATE_LINGER_S,
+    LINGER,
+    PROBE_AFTER_S,
+    QUEUED,
+    TUNNEL,
+    WAIT,
+    Ending,
+)
 from ingressd.proxy.http.errors import OVERLOADED
 from ingressd.proxy.http.exchange import Exchange
 from ingressd.proxy.runtime.memory import CONNECTION_BYTES, TLS_BYTES
@@ -23,62 +33,29 @@ from ingressd.proxy.runtime.runtime import MIN_BODY_RATE_BYTES_PER_S
 from ingressd.proxy.runtime.worker import Worker
 from ingressd.proxy.upstream.outbox import BULK_BYTES
 
-HEAD: Final = 0
-"""Waiting for a request, or in the middle of its head."""
-BODY: Final = 1
-"""A request is being answered and its body has not ended."""
-WAIT: Final = 2
-"""A request is being answered and has come whole."""
-TUNNEL: Final = 3
-"""After a 101: opaque bytes."""
-LINGER: Final = 4
-"""The last answer is out, we have said that we write no more, and read what the client still sends."""
-CLOSED: Final = 5
-QUEUED: Final = 6
-"""A whole request has come, and waits for its turn: we are overloaded."""
-
 HELD_BYTES: Final = 16384
 """From so many bytes of later requests on a client is read no more; the last read may have brought 64 KiB."""
-LINGER_S: Final = 2.0
-LATE_LINGER_S: Final = 0.5
-"""The same for a client that has let its time pass already."""
-LAST_BYTES_TIMES: Final = 3
-"""How many times `client-send-timeout` a client that takes something has for what is left when its connection ends."""
 FRESH_S: Final = 1.0
-PROBE_AFTER_S: Final = 2.0
-"""When a client that has half-closed is sent an interim response: some read one as the answer, so most never get it."""
-LOOK_FOR_RESET_EVERY_S: Final = 0.5
 CLOSE_LINE: Final = b"Connection: close\r\n"
 KEEP_ALIVE_LINE: Final = b"Connection: keep-alive\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-PROCESSING: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
 ENDED_EARLY: Final = "client ended its request early"
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
-class ClientConnection(Downstream):
+class ClientConnection(Ending):
     """One connection of a client, plain or over TLS: the transport decides."""
 
     __slots__ = (
         "_body_left",
         "_body_window_bytes",
         "_body_window_s",
-        "_chunked_answer",
-        "_decoder",
-        "_eof",
-        "_exchange",
         "_keep",
-        "_last_bytes_s",
         "_opened_s",
-        "_pending",
         "_pumping",
-        "_reading_paused",
         "_scanned",
         "_served",
-        "_unsent_bytes",
         "listener",
         "peer_port",
-        "phase",
     )
 
     def __init__(
@@ -482,11 +459,6 @@ class ClientConnection(Downstream):
         self._exchange = None
         self._close()
 
-    def _write(self, data: bytes) -> None:
-        if self.phase != CLOSED:
-            self.bytes_sent += len(data)
-            self.worker.outbox.write(self.transport, data)
-
     def refuse(self, status: int, lines: bytes, *, body: bytes | None, close: bool, head: RequestHead | None) -> None:
         """Write one of our own answers. `close` ends the connection behind it."""
         if body is None:
@@ -580,19 +552,6 @@ class ClientConnection(Downstream):
         if self.phase == LINGER and not self._unsent_bytes:
             self.set_deadline(now + LATE_LINGER_S)
 
-    def _last_bytes_deadline(self, now: float) -> None:
-        """An ended connection has had its time. What the kernel holds outlives a close; what waits here would not."""
-        unsent = self.transport.get_write_buffer_size()
-        if 0 < unsent < self._unsent_bytes and now < self._last_bytes_s:
-            self._unsent_bytes = unsent
-            self.set_deadline(min(now + self.worker.current.send_timeout_s, self._last_bytes_s))
-        elif unsent:
-            self.phase = CLOSED
-            self._forget()
-            self.transport.abort()
-        else:
-            self._close()
-
     def held_bytes(self) -> int:
         """What this connection and its exchange hold of our memory, by the costs in `proxy/runtime/memory.py`."""
         held = TLS_BYTES if self.tls else CONNECTION_BYTES
@@ -620,87 +579,3 @@ class ClientConnection(Downstream):
             return False
         self._close()
         return True
-
-    def abort(self) -> None:
-        """End the connection so that the client cannot take what it got for a whole answer."""
-        if self.phase == CLOSED:
-            return
-        if not self._chunked_answer and not self.tls:
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.phase = CLOSED
-        self._forget()
-        self.transport.abort()
-
-    def cut_off(self) -> None:
-        """End the connection at once, whatever it has still to take."""
-        self.abort()
-        self.transport.abort()
-
-    def truncate(self, framed: bool) -> None:
-        """The answer cannot be finished: what has come goes out, and framing (or a reset) shows that it is short."""
-        self._exchange = None
-        if framed:
-            self._close()
-        else:
-            self.abort()
-
-    def _linger(self) -> None:
-        """Say that we write no more and let the client finish: closing over unread bytes resets the answer away."""
-        self._pending = None
-        if self._eof or self.tls or not self.transport.can_write_eof():
-            self._close()
-            return
-        self.phase = LINGER
-        if self._reading_paused:
-            self.resume_reading()
-        self.worker.outbox.flush()
-        self.transport.write_eof()
-        if not self._await_last_bytes():
-            self.set_deadline(self.worker.clock() + LINGER_S)
-
-    def _close(self) -> None:
-        if self.phase != CLOSED:
-            self.phase = CLOSED
-            self._forget()
-            self.worker.outbox.flush()
-            self._await_last_bytes()
-            self.transport.close()
-
-    def _await_last_bytes(self) -> bool:
-        """Give a slow client time to take what has been written to it; whether it needs any."""
-        unsent: int = self.transport.get_write_buffer_size()
-        self._unsent_bytes = unsent
-        if unsent:
-            now = self.worker.clock()
-            timeout_s = self.worker.current.send_timeout_s
-            self._last_bytes_s = now + LAST_BYTES_TIMES * timeout_s
-            self.set_deadline(now + timeout_s)
-        return unsent > 0
-
-    def _forget(self) -> None:
-        self.worker.wheel.remove(self)
-        self.deadline_s = inf
-        self._pending = None
-        self._decoder = None
-
-    def _probe(self) -> None:
-        """Write something harmless to a client that has half-closed: if it is gone altogether, its kernel says so.
-
-        RFC 9110 section 15.2: a client must be able to parse interim responses it did not ask for.
-        """
-        exchange = self._exchange
-        if self.phase == WAIT and exchange is not None and not exchange.answering and exchange.speaks_11:
-            self._write(PROCESSING)
-            self.worker.loop.call_later(LOOK_FOR_RESET_EVERY_S, self._look_for_reset)
-
-    def _look_for_reset(self) -> None:
-        """Nobody else does: behind the end of its stream a connection is not read."""
-        exchange = self._exchange
-        if self.phase != WAIT or exchange is None or exchange.answering:
-            return
-        if was_reset(self.transport):
-            self.abort()
-        else:
-            self.worker.loop.call_later(LOOK_FOR_RESET_EVERY_S, self._look_for_reset)

@@ -1,20 +1,17 @@
 from ingressd.protocol.h1 cimport RequestHead, ResponseHead
-from ingressd.proxy.http.attempts cimport Attempts
+from ingressd.proxy.http.tunnel cimport Tunnel
 from ingressd.proxy.runtime.runtime cimport CompiledRoute
 from ingressd.proxy.upstream.connection cimport UpstreamConnection
 
 
-cdef class Exchange(Attempts):
+cdef class Exchange(Tunnel):
     cdef long long _body_seen
     cdef object _transform
-    cdef public object bytes_received
     cdef public bint framed
     cdef public bytes path
-    cdef public long status
     cpdef begin(self, bytes payload, bint ended)
     cdef bytes _request_message(self, RequestHead head, bytes forwarding, bytes upgrade)
     cdef bytes _upgrade(self, RequestHead head, CompiledRoute route)
     cdef bytes _response_start(self, ResponseHead response)
     cdef _release(self, UpstreamConnection connection, double now)
     cdef _log(self, long status, double now, double duration_s)
-    cpdef finish(self, double now)

@@ -13,11 +13,11 @@ from ingressd.protocol.chunked import LAST_CHUNK, chunk
 from ingressd.protocol.fields import MAX_FORWARDS, STRICT_TRANSPORT_SECURITY, VIA
 from ingressd.protocol.h1 import NO_BODY, RequestHead, ResponseHead
 from ingressd.proxy.http.answers import status_line
-from ingressd.proxy.http.attempts import Attempts
 from ingressd.proxy.http.client_certificates import judge
 from ingressd.proxy.http.downstream import BODILESS, END, UNKNOWN_LENGTH, Downstream
 from ingressd.proxy.http.errors import CLIENT_GONE, OVERLOADED, STATUS
 from ingressd.proxy.http.retry import IDEMPOTENT, REPLAY_BYTES
+from ingressd.proxy.http.tunnel import Tunnel
 from ingressd.proxy.routing.normalise import normalise_path
 from ingressd.proxy.runtime.forwarded import Forwarded
 from ingressd.proxy.runtime.runtime import CompiledRoute, Runtime
@@ -49,16 +49,14 @@ RETRY_LATER: Final = frozenset(
 OK_LINE: Final = b"HTTP/1.1 200 OK\r\n"
 
 
-class Exchange(Attempts):
+class Exchange(Tunnel):
     """The state of one exchange; made for every request, so plain slots."""
 
     __slots__ = (
         "_body_seen",
         "_transform",
-        "bytes_received",
         "framed",
         "path",
-        "status",
     )
 
     def __init__(self, client: Downstream, runtime: Runtime, head: RequestHead | None, now: float) -> None:
@@ -491,75 +489,6 @@ class Exchange(Attempts):
         if connection is not None and route is not None:
             self.client.set_deadline(self.worker.clock() + route.read_timeout_s)
             connection.resume_reading()
-
-    # ------------------------------------------------------------------------------------------------ tunnels
-    def on_upgrade(self, connection: UpstreamConnection, response: ResponseHead, data: bytes) -> None:
-        """The upstream switches protocols: only legal when and to what we asked (RFC 9110 section 7.8)."""
-        head, protocol = self.head, response.upgrade
-        asked = head is not None and head.upgrade == protocol and b"\r\nUpgrade: " in self._message
-        if protocol is None or not asked:
-            connection.close()
-            self._connection = None
-            self._failed(Failure.BAD_RESPONSE, "101 that nobody asked for")
-            return
-        self.status = 101
-        self.upstream_status = 101
-        self.answering = True
-        self.tunnelling = True
-        self._note_attempt()
-        endpoint = self._endpoint
-        if endpoint is not None and endpoint.failures:
-            self._judge(endpoint, self.worker.clock(), None)
-        lines = b"".join([line + b"\r\n" for line in response.fields])
-        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
-        self._touch()
-        self.client.begin_tunnel(status_line(101, response.reason) + self.worker.date_line + lines + upgrade + data)
-
-    def _touch(self) -> None:
-        route = self.route
-        if route is not None:
-            self.client.set_deadline(self.worker.clock() + route.read_timeout_s)
-
-    def on_client_tunnel(self, data: bytes) -> None:
-        """Opaque bytes of the client. They do not prolong the time that it has to take those of the upstream."""
-        self.bytes_received += len(data)
-        if not self.client.writing_paused:
-            self._touch()
-        if self._connection is not None:
-            self._connection.write_tunnel(data)
-
-    def on_client_tunnel_end(self) -> None:
-        """The client will send no more opaque bytes."""
-        if self._connection is not None:
-            self._connection.finish_tunnel()
-
-    def on_tunnel(self, data: bytes) -> None:
-        """Opaque bytes of the upstream."""
-        self._touch()
-        self.client.write_tunnel(data)
-
-    def on_tunnel_end(self) -> None:
-        """The upstream will send no more opaque bytes."""
-        self.client.end_tunnel()
-
-    def on_tunnel_over(self, connection: UpstreamConnection) -> None:
-        """Both sides have ended: in order, so nothing is in error."""
-        self._connection = None
-        self._leave()
-        self.client.close_tunnel()
-        self.finish(self.worker.clock())
-
-    def _end_tunnel(self, reason: str) -> None:
-        self.error = reason
-        self.client.close_tunnel()
-        self.finish(self.worker.clock())
-
-    def on_tunnel_idle(self, now: float) -> None:
-        """Neither side has said anything for `proxy-read-timeout`."""
-        self.error = "tunnel was idle too long"
-        self._abandon_upstream()
-        self.client.abort()
-        self.finish(self.worker.clock())
 
     # ------------------------------------------------------------------------------------------------ the end
     def finish(self, now: float) -> None:

@@ -135,9 +135,9 @@ class Overload:
             self.begin()
         elif self._worker.shedding is not None and not self.tight and self._worker.clock() - self._last_s >= REST_S:
             self._worker.shedding = None
-        if self.shut and self._worker.clock() - self._shut_s >= REST_S:
-            self.shut = False
-            self._shorten(False)
+        if self.shut:
+            self.shut = self._worker.clock() - self._shut_s < REST_S
+            self._shorten(self.shut)  # Again: the queue is shared, and another worker may have got over it.
 
     def tighten(self) -> None:
         """There is no memory for more: every request is refused, and nobody accepted, until `loosen`."""

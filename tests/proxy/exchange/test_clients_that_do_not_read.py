@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from stage.played import PlayedTransport, Stage, play
 
-from ingressd.proxy.http.client import LAST_BYTES_TIMES, ClientConnection
+from ingressd.proxy.http.client import ClientConnection
+from ingressd.proxy.http.ending import LAST_BYTES_TIMES
 from ingressd.proxy.upstream.connection import UpstreamConnection
 
 GET = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"

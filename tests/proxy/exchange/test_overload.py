@@ -167,10 +167,11 @@ def test_the_door_is_shut_when_the_eldest_has_waited_long_and_opened_when_nobody
         stage.pooled()
         crowd.turns(1, serving=1)
         crowd.overload.look(0.0, 0)
-        assert doors == [True]
+        assert doors == [True, True], "another worker may have opened it, for the queue is that of all"
         stage.now[0] += REST_S
         crowd.overload.look(0.0, 0)
-        assert doors == [True, False]
+        crowd.overload.look(0.0, 0)
+        assert doors == [True, True, False]
 
     play(scene)
 
