@@ -178,7 +178,8 @@ class Overload:
 
     def may_turn_away(self) -> bool:
         """Whether who cannot be let in is to be told so: no pause or burst explains it, and there is time for that."""
-        return self.shut and self.accounts_for() and self.may_refuse()
+        # Who has said nothing yet cannot be told, and is let in all the same: not without end.
+        return self.shut and self._openings > -MOST_OPENINGS and self.accounts_for() and self.may_refuse()
 
     # ------------------------------------------------------------------------------------------------ requests
     def holds_back(self, client: Any, data: bytes | bytearray, opened_s: float) -> bool:

@@ -15,7 +15,7 @@ from stage.played import make_stage
 from ingressd.model.units import Listener, ProcessPolicy
 from ingressd.proxy.listener import acceptor as module
 from ingressd.proxy.listener.acceptor import Acceptor
-from ingressd.proxy.runtime.overload import PATIENCE_S, REST_S
+from ingressd.proxy.runtime.overload import MOST_OPENINGS, PATIENCE_S, REST_S
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -211,6 +211,19 @@ def test_probes_are_let_in() -> None:
         door.accept(room=1, time_to_refuse=True)
         assert len(door.acceptor._tasks) == 4
         assert door.worker.counters.shed == 0
+
+    at_the_door(scene)
+
+
+def test_who_says_nothing_is_let_in_beyond_the_room_but_not_without_end() -> None:
+    """Or a flood of silent connections took what is meant for those who are served."""
+
+    def scene(door: Door) -> None:
+        for _ in range(module.BURST):
+            door.knock(b"")
+        for room in (-1, -int(MOST_OPENINGS)):
+            door.accept(room=room, time_to_refuse=True)
+            assert (len(door.acceptor._tasks), door.acceptor.backlog()) == (7, module.BURST - 7)
 
     at_the_door(scene)
 
