@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -45,7 +46,15 @@ def connect(address: Address) -> http.client.HTTPSConnection:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection(*address, context=context, timeout=PATIENCE_S)
-    connection.connect()
+    # Wrapped before it connects: `wrap_socket` loses a socket whose peer resets it in between, and nobody can close it.
+    sock = context.wrap_socket(socket.socket())
+    try:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    connection.sock = sock
     return connection
 
 
