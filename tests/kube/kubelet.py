@@ -105,8 +105,10 @@ class Kubelet:
         self._nodes: list[tuple[str, Dual]] = []
         self._turn: itertools.cycle[str] = itertools.cycle(())
         self.runners: dict[str, Callable[[Object], Runner]] = {}
-        self.retired: list[Echo] = []
-        """Echoes whose pods are gone, for what they saw."""
+        self._echoes: list[Echo] = []
+        """Of every pod there was, for what they saw."""
+        self._ended: set[str] = set()
+        """UIDs of pods that ended and that the watch has not called gone yet: it may still tell older news of them."""
 
     # --- nodes --------------------------------------------------------------------------------------------------------
 
@@ -153,8 +155,11 @@ class Kubelet:
         uid = manifest["metadata"]["uid"]
         pod = self._pods.get(uid)
         if not present:
+            self._ended.discard(uid)
             if pod is not None and pod.task is not None and not pod.ending:
                 pod.task.cancel()
+            return
+        if uid in self._ended:
             return
         if pod is None:
             pod = self._pods[uid] = _Pod(manifest)
@@ -182,9 +187,9 @@ class Kubelet:
             pod.ending = True
             if pod.runner is not None:
                 await pod.runner.close()
-                if isinstance(pod.runner, EchoRunner):
-                    self.retired.append(pod.runner.echo)
-            self._pods.pop(pod.manifest["metadata"]["uid"], None)
+            uid = pod.manifest["metadata"]["uid"]
+            self._ended.add(uid)
+            self._pods.pop(uid, None)
 
     async def _bind(self, pod: _Pod) -> None:
         if pod.manifest["spec"].get("nodeName"):
@@ -203,7 +208,11 @@ class Kubelet:
     def _runner_for(self, manifest: Object) -> Runner:
         image = manifest["spec"]["containers"][0]["image"].rpartition("/")[2].partition("@")[0].partition(":")[0]
         make = self.runners.get(image)
-        return make(manifest) if make else EchoRunner(manifest, self._echo_pairs.take())
+        if make:
+            return make(manifest)
+        runner = EchoRunner(manifest, self._echo_pairs.take())
+        self._echoes.append(runner.echo)
+        return runner
 
     async def _run(self, pod: _Pod) -> None:
         assert pod.runner is not None
@@ -267,8 +276,7 @@ class Kubelet:
 
     def echoes(self, namespace: str) -> list[Echo]:
         """Every echo that runs or ran in a namespace."""
-        running = [pod.runner.echo for pod in list(self._pods.values()) if isinstance(pod.runner, EchoRunner)]
-        return [one for one in [*running, *self.retired] if one.namespace == namespace]
+        return [one for one in list(self._echoes) if one.namespace == namespace]
 
     async def set_ready(self, namespace: str, name: str, *, ready: bool) -> None:
         """Let an echo's readiness probe succeed or fail; it serves on in either case."""
