@@ -225,8 +225,10 @@ class Acceptor:
     async def _connect(self, protocol: Any, sock: socket.socket) -> None:
         try:
             await self.worker.loop.connect_accepted_socket(lambda: protocol, sock)
-        except OSError:
+        except OSError as error:
             sock.close()  # The client was gone before we looked.
+            if protocol in self.worker.arrivals:
+                protocol.connection_lost(error)
 
     def _protocol(self, address: tuple[str, int]) -> Any:
         if self.listener.proxy_protocol:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from ingressd.proxy.listener import acceptor as module
 from ingressd.proxy.listener.acceptor import Acceptor
 from ingressd.proxy.runtime.overload import MOST_OPENINGS, PATIENCE_S, REST_S
 
+PLAIN = Listener("http", "127.0.0.1", 0, "HTTP", 80)
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -27,10 +29,23 @@ class Nobody:
     queued = False
 
 
+class Deaf:
+    """A loop that cannot take over a socket any more."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def connect_accepted_socket(self, make: Callable[[], Any], sock: socket.socket) -> None:
+        raise OSError(errno.EINVAL, "it was reset")
+
+
 class Door:
     """An acceptor on a real socket, which accepts only when it is told to."""
 
-    def __init__(self, stage: Any) -> None:
+    def __init__(self, stage: Any, listener: Listener) -> None:
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.sock.setblocking(False)
         self.worker, self.now = stage.worker, stage.now
@@ -39,7 +54,7 @@ class Door:
         self._cpu_s = 0.0
         self.acceptor = Acceptor(
             stage.worker,
-            Listener("http", "127.0.0.1", 0, "HTTP", 80),
+            listener,
             self.sock,
             store=stage.dataplane._store,
             share=stage.dataplane._share,
@@ -78,14 +93,21 @@ def _closing(door: Door) -> Iterator[Door]:
         door.sock.close()
 
 
-def at_the_door(scene: Callable[[Door], None], process: ProcessPolicy | None = None) -> None:
+def at_the_door(
+    scene: Callable[[Door], None],
+    process: ProcessPolicy | None = None,
+    listener: Listener = PLAIN,
+    after: Callable[[Door], None] | None = None,
+) -> None:
     async def run() -> None:
         stage = await make_stage(process=process)
         try:
-            with _closing(Door(stage)) as door:
+            with _closing(Door(stage, listener)) as door:
                 scene(door)
                 await asyncio.sleep(0)
                 await asyncio.gather(*door.acceptor._tasks)
+                if after is not None:
+                    after(door)
                 for client in list(stage.worker.clients):
                     client.abort()
                 await asyncio.sleep(0.01)
@@ -274,3 +296,24 @@ def test_handshakes_that_are_not_done_count_as_connections() -> None:
             door.acceptor.stop()
 
     at_the_door(scene, ProcessPolicy(max_connections=2))
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        Listener("https", "127.0.0.1", 0, "HTTPS", 443),
+        Listener("http", "127.0.0.1", 0, "HTTP", 80, proxy_protocol=True),
+    ],
+    ids=["tls", "proxy-protocol"],
+)
+def test_who_was_gone_before_we_looked_is_not_counted_for_ever(listener: Listener) -> None:
+    def scene(door: Door) -> None:
+        door.worker.loop = Deaf(door.worker.loop)
+        door.knock(b"")
+        assert door.acceptor._accept_one()
+        assert len(door.worker.arrivals) == 1
+
+    def after(door: Door) -> None:
+        assert not door.worker.arrivals
+
+    at_the_door(scene, listener=listener, after=after)
