@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from stage.apiserver.faults import Answer, Refuse, Truncate
 from stage.apiserver.server import FakeApiServer
+from stage.secure import HttpsConnection
 
 INGRESSES = "/apis/networking.k8s.io/v1/namespaces/default/ingresses"
 
@@ -146,7 +147,7 @@ def test_tls_and_bearer_token(tmp_path: Any) -> None:
     with FakeApiServer(tls=True, token="hush") as server:
         assert "token: hush" in server.write_kubeconfig(tmp_path).read_text()
         context = ssl.create_default_context(cadata=server.authority.decode())
-        connection = http.client.HTTPSConnection(server.host, server.port, timeout=30, context=context)
+        connection = HttpsConnection(server.host, server.port, context=context)
         for headers, expected in (({}, 401), ({"Authorization": "Bearer hush"}, 200)):
             connection.request("GET", "/version", headers=headers)
             answer = connection.getresponse()

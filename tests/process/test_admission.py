@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import ssl
 import time
 from pathlib import Path
@@ -18,7 +17,8 @@ from stage.certificates import Pair, names_of, selfsigned
 from stage.load import pid_of
 from stage.ports import Address, free_address, spelled
 from stage.running import PATIENCE_S, Ingressd, running
-from stage.wire import ask
+from stage.secure import HttpsConnection
+from stage.wire import ask, client_tls
 
 pytestmark = pytest.mark.process
 
@@ -42,19 +42,9 @@ def ingress(name: str, path: str = "/") -> dict[str, Any]:
     }
 
 
-def connect(address: Address) -> http.client.HTTPSConnection:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(*address, context=context, timeout=PATIENCE_S)
-    # Wrapped before it connects: `wrap_socket` loses a socket whose peer resets it in between, and nobody can close it.
-    sock = context.wrap_socket(socket.socket())
-    try:
-        sock.settimeout(PATIENCE_S)
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    connection.sock = sock
+def connect(address: Address) -> HttpsConnection:
+    connection = HttpsConnection(*address, context=client_tls(), timeout_s=PATIENCE_S)
+    connection.connect()
     return connection
 
 

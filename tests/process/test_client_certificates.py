@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from stage.echo import Echo, EchoLoop, raise_echoes
 from stage.objects import ONE_SERVICE
 from stage.ports import spelled
 from stage.running import Ingressd, running
+from stage.secure import connect_tls
 from stage.wire import Client, Reply, ask, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
@@ -289,10 +289,7 @@ def begin(ingressd: Ingressd, tls: ssl.SSLContext, name: str) -> ssl.SSLSession:
 
 def offer(ingressd: Ingressd, tls: ssl.SSLContext, name: str, session: ssl.SSLSession) -> tuple[bool, int]:
     """Whether a session was resumed for a name, and what a request got."""
-    with (
-        socket.create_connection(ingressd.https, 30) as plain,
-        tls.wrap_socket(plain, server_hostname=name, session=session) as secure,
-    ):
+    with connect_tls(ingressd.https, tls, server_name=name, session=session) as secure:
         secure.sendall(request_bytes("/", host=name))
         answer = secure.recv(4096)
         return bool(secure.session_reused), int(answer.split(b" ")[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from stage.load import Load, Outcome, Upstream, fetch, upstream
 from stage.running import PATIENCE_S, Ingressd, route_to
+from stage.secure import send_plain, unshaken
 from stage.wire import Client, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
@@ -158,12 +160,12 @@ def test_who_was_accepted_before_the_end_is_served(serving, proxied):
     """
     for _ in range(5):
         ingressd = serving(**({"use-proxy-protocol": "true"} if proxied else {}))
-        with socket.create_connection(ingressd.https, PATIENCE_S) as plain:
+        with unshaken(ingressd.https, client_tls(), server_name="api.test", timeout_s=PATIENCE_S) as secure:
             ingressd.wait_until(lambda ingressd=ingressd: accepted(ingressd) == 1)
             told_s = time.monotonic()
             ingressd.send_signal(signal.SIGTERM)
             ingressd.wait_until(lambda ingressd=ingressd: nothing_listens(ingressd))
-            answer = late_answer(plain, b"PROXY TCP4 9.9.9.9 8.8.8.8 1111 443\r\n" if proxied else b"")
+            answer = late_answer(secure, b"PROXY TCP4 9.9.9.9 8.8.8.8 1111 443\r\n" if proxied else b"")
             took_s = time.monotonic() - told_s
         assert exit_code(ingressd) == 0
         if answer or took_s < FRESH_S:
@@ -175,12 +177,12 @@ FRESH_S = 1.0
 """As in `proxy/http/client.py`."""
 
 
-def late_answer(plain: socket.socket, before: bytes) -> bytes:
+def late_answer(secure: ssl.SSLSocket, before: bytes) -> bytes:
     try:
-        plain.sendall(before)
-        with client_tls().wrap_socket(plain, server_hostname="api.test") as secure:
-            secure.sendall(request_bytes("/late", host="api.test"))
-            return secure.recv(4096)
+        send_plain(secure, before)
+        secure.do_handshake()
+        secure.sendall(request_bytes("/late", host="api.test"))
+        return secure.recv(4096)
     except OSError:
         return b""
 

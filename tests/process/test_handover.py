@@ -142,8 +142,8 @@ class Resumed:
             self._session = first.sock.session
 
     def ask(self) -> None:
-        with contextlib.closing(Client(self._address)) as client:
-            client.sock = self._tls.wrap_socket(client.sock, server_hostname="api.test", session=self._session)
+        with Client(self._address, tls=self._tls, server_name="api.test", session=self._session) as client:
+            assert isinstance(client.sock, ssl.SSLSocket)
             assert client.sock.session_reused
             client.send(request_bytes("/tls", host="api.test"))
             assert client.reply().status == 200

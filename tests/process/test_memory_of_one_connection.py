@@ -23,7 +23,8 @@ from stage.certificates import selfsigned
 from stage.load import cpu_s, pid_of, role
 from stage.running import Ingressd, route_to, running
 from stage.scripted import Played, scripted
-from stage.wire import ask
+from stage.secure import connect_tls
+from stage.wire import ask, client_tls
 
 pytestmark = pytest.mark.process
 
@@ -142,12 +143,11 @@ def resident_kib(pid: int) -> int:
 
 
 def connect(ingressd: Ingressd, tls: bool) -> socket.socket:
-    sock = socket.create_connection(ingressd.https if tls else ingressd.http, 30)
+    sock: socket.socket
     if tls:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        sock = context.wrap_socket(sock, server_hostname="api.test")
+        sock = connect_tls(ingressd.https, client_tls(), server_name="api.test")
+    else:
+        sock = socket.create_connection(ingressd.http, 30)
     sock.setblocking(False)
     return sock
 

@@ -11,6 +11,7 @@ from stage.certificates import selfsigned
 from stage.echo import EchoLoop, raise_echoes
 from stage.ports import spelled
 from stage.running import PATIENCE_S, Ingressd, running
+from stage.secure import send_plain, unshaken
 from stage.wire import Reply, ask, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
@@ -37,17 +38,16 @@ def header(client: str, *, port: int = 443) -> bytes:
 
 def over_tls(ingressd: Ingressd, before: bytes, *, pause_s: float = 0.0) -> bytes:
     """A request over TLS behind a header that is sent byte by byte."""
-    with socket.create_connection(ingressd.https, PATIENCE_S) as plain:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with unshaken(ingressd.https, client_tls(), server_name="a.test", timeout_s=PATIENCE_S) as secure:
         for byte in before:
-            plain.sendall(bytes([byte]))
+            send_plain(secure, bytes([byte]))
             time.sleep(pause_s)
-        with client_tls().wrap_socket(plain, server_hostname="a.test") as secure:
-            secure.sendall(request_bytes("/over-tls", host="a.test"))
-            received = b""
-            while data := secure.recv(65536):
-                received += data
-            return received
+        secure.do_handshake()
+        secure.sendall(request_bytes("/over-tls", host="a.test"))
+        received = b""
+        while data := secure.recv(65536):
+            received += data
+        return received
 
 
 def test_the_header_comes_before_the_client_hello(tmp_path: Path, echo_loop: EchoLoop) -> None:

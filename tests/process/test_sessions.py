@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
 
 import pytest
 from stage.load import pid_of, role
 from stage.running import PATIENCE_S, running
+from stage.secure import connect_tls
 from stage.wire import client_tls
 
 pytestmark = pytest.mark.process
 
 
 def handshake(address, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession]:
-    with (
-        socket.create_connection(address, PATIENCE_S) as plain,
-        context.wrap_socket(plain, server_hostname="a.test", session=session) as secure,
-    ):
+    with connect_tls(address, context, server_name="a.test", session=session, timeout_s=PATIENCE_S) as secure:
         return bool(secure.session_reused), secure.session
 
 

@@ -24,6 +24,7 @@ from stage.echo import Echo
 from stage.objects import ONE_SERVICE
 from stage.ports import Address
 from stage.running import PATIENCE_S, Ingressd
+from stage.secure import connect_tls
 from stage.wire import Client, Reply, ask, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
@@ -45,10 +46,7 @@ def over_tls(ingressd: Ingressd, *, server_name: str, host: str) -> Reply:
 def certificate_for(address: Address, name: str | None) -> list[str]:
     """The names of the certificate that a server name gets, as OpenSSL spells it."""
     context = client_tls()
-    with (
-        socket.create_connection(address, PATIENCE_S) as plain,
-        context.wrap_socket(plain, server_hostname=name) as secure,
-    ):
+    with connect_tls(address, context, server_name=name or "", timeout_s=PATIENCE_S) as secure:
         return names_of(secure.getpeercert(True))[1]
 
 
@@ -106,10 +104,8 @@ def test_tls_sni_trailing_dot_case(serve: Serve, tmp_path: Path, name: str) -> N
     if name.endswith("."):  # OpenSSL takes the dot along; RFC 6066 forbids it, and clients send it all the same.
         assert answer_certificate(ingressd.https, name.encode()) == ["a.test"]
         return
-    with socket.create_connection(ingressd.https, PATIENCE_S) as plain:
-        secure = context.wrap_socket(plain, server_hostname=name)
-        with secure:
-            assert names_of(secure.getpeercert(True))[1] == ["a.test"]
+    with connect_tls(ingressd.https, context, server_name=name, timeout_s=PATIENCE_S) as secure:
+        assert names_of(secure.getpeercert(True))[1] == ["a.test"]
 
 
 def answer_certificate(address: Address, name: bytes) -> list[str]:
@@ -143,7 +139,7 @@ def test_tls_versions(serve: Serve, tmp_path: Path, name: str, version: int) -> 
     assert answer[:1] == b"\x15", name
     assert answer[5] == FATAL
     assert answer[6] in (PROTOCOL_VERSION, HANDSHAKE_FAILURE)
-    with socket.create_connection(ingressd.https, PATIENCE_S) as plain, client_tls().wrap_socket(plain) as secure:
+    with connect_tls(ingressd.https, client_tls(), timeout_s=PATIENCE_S) as secure:
         assert secure.version() in ("TLSv1.2", "TLSv1.3")
 
 
@@ -226,10 +222,7 @@ def test_tls_session_resume_cross_vhost_mtls(serve: Serve, tmp_path: Path, echo:
     assert session is not None
     assert session.has_ticket
     echo.seen.clear()
-    with (
-        socket.create_connection(ingressd.https, PATIENCE_S) as plain,
-        context.wrap_socket(plain, server_hostname="mtls.test", session=session) as secure,
-    ):
+    with connect_tls(ingressd.https, context, server_name="mtls.test", session=session, timeout_s=PATIENCE_S) as secure:
         assert not secure.session_reused
         secure.sendall(request_bytes("/", host="mtls.test"))
         answer = secure.recv(4096)
@@ -240,10 +233,7 @@ def test_tls_session_resume_cross_vhost_mtls(serve: Serve, tmp_path: Path, echo:
 
 def serves(ingressd: Ingressd, pair: Pair) -> bool:
     """Whether a.test gets exactly this certificate."""
-    with (
-        socket.create_connection(ingressd.https, PATIENCE_S) as plain,
-        client_tls().wrap_socket(plain, server_hostname="a.test") as secure,
-    ):
+    with connect_tls(ingressd.https, client_tls(), server_name="a.test", timeout_s=PATIENCE_S) as secure:
         return secure.getpeercert(True) == ssl.PEM_cert_to_DER_cert(pair.cert.decode())
 
 
@@ -266,10 +256,7 @@ def test_tls_cert_rotate_under_load(serve: Serve, tmp_path: Path) -> None:
         context = client_tls()
         while not ended.is_set():
             try:
-                with (
-                    socket.create_connection(ingressd.https, PATIENCE_S) as plain,
-                    context.wrap_socket(plain) as secure,
-                ):
+                with connect_tls(ingressd.https, context, timeout_s=PATIENCE_S) as secure:
                     secure.getpeercert(True)
                     handshakes[0] += 1
             except OSError as error:

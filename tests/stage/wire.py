@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from stage.ports import Address
+from stage.secure import connect_tls
 
 CLOSED, SILENT, NOT_HTTP, REFUSED = 0, -1, -2, -3
 """In place of a status: closed without a reply, no reply in time, bytes that are not HTTP, connection refused."""
@@ -76,22 +77,34 @@ class Client:
         server_name: str = "",
         timeout_s: float = 30.0,
         receive_buffer: int = 0,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         self._until = time.monotonic() + timeout_s
         self._received = b""
         self.at_end = False
-        raw = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        self.sock: socket.socket
+        self.certificate: bytes | None = None
+        if tls:
+            self.sock = secure = connect_tls(
+                address,
+                tls,
+                server_name=server_name,
+                session=session,
+                timeout_s=timeout_s,
+                receive_buffer=receive_buffer,
+            )
+            self.certificate = secure.getpeercert(True)
+            return
+        self.sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         try:
             if receive_buffer:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            raw.settimeout(timeout_s)
-            raw.connect(address)
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.sock = tls.wrap_socket(raw, server_hostname=server_name or None) if tls else raw
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            self.sock.settimeout(timeout_s)
+            self.sock.connect(address)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
-            raw.close()
+            self.sock.close()
             raise
-        self.certificate = self.sock.getpeercert(True) if isinstance(self.sock, ssl.SSLSocket) else None
 
     def __enter__(self) -> Client:
         return self
