@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import re2
 
 from ingressd.model.units import ClientAuthority, ClientCertificates, ClientVerification, TlsPolicy
+from ingressd.proxy.tls.certificate_cost import MOST_BYTES
 from ingressd.proxy.tls.contexts import server_context
 from ingressd.proxy.tls.libssl import LibSsl
 
@@ -34,7 +35,7 @@ KNOWN_BYTES: Final = 32 * 1024
 """What a connection costs more when its client was asked for certificates, and showed some of usual size …"""
 USUAL_BYTES: Final = 2048
 HELD_PER_BYTE: Final = 42
-"""… and for each byte beyond: OpenSSL keeps a name of three bytes in 125."""
+"""… and for each byte beyond, as far as `MOST_BYTES`: OpenSSL keeps a name of three bytes in 125."""
 
 MISPLACED: Final = "the route asks for client certificates, and its host for none or for others"
 """Why a guarded route is not served on a host."""
@@ -157,7 +158,8 @@ class ClientPolicy:
         # Tickets only: a cache for each of many contexts would be memory that clients fill.
         libssl.set_session_cache(context, 0)
         libssl.set_verify_depth(context, self.unit.depth)
-        libssl.set_longest_chain(context, CERTIFICATE_BYTES * (self.unit.depth + 1))
+        # Beyond half of what they may hold they are refused whatever they are; until then they wait in a buffer.
+        libssl.set_longest_chain(context, min(CERTIFICATE_BYTES * (self.unit.depth + 1), MOST_BYTES // 2))
         libssl.set_session_scope(context, self.scope)
         return context
 
@@ -166,7 +168,8 @@ def identify(connection: Any, scope: bytes, libssl: LibSsl, *, shown_bytes: int 
     """Who a finished handshake was with. `connection` is an `ssl.SSLObject` or what is below it; `shown_bytes` is what
     came of the client after its ClientHello."""
     identity = _identify(connection, scope, libssl)
-    identity.held_bytes += HELD_PER_BYTE * max(0, max(shown_bytes, len(identity.der)) - USUAL_BYTES)
+    beyond = max(shown_bytes, len(identity.der)) - USUAL_BYTES
+    identity.held_bytes = min(MOST_BYTES, KNOWN_BYTES + HELD_PER_BYTE * max(0, beyond))
     return identity
 
 

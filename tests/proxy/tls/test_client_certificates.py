@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from proxy.tls.peers import NOW_S, Authority, Connection, apply, client_context, make_store
+from stage.certificates import Pair
+from stage.crafted import certificate, extension, pair, sequence
 
 from ingressd.model.problem import Origin
 from ingressd.model.units import ClientAuthority, ClientCertificates
 from ingressd.proxy.routing.table import UNBUILT, RouteTable
+from ingressd.proxy.tls.certificate_cost import MOST_BYTES, certificates_cost
 from ingressd.proxy.tls.clients import CERTIFICATE_BYTES, KNOWN_BYTES, ClientGuards
 from ingressd.proxy.tls.libssl import LibSsl
 from ingressd.proxy.tls.tickets import PERIOD_S, TicketSecret
 
 pytestmark = pytest.mark.skipif(LibSsl.open() is None, reason="this ssl cannot be made to verify clients")
+ALT_NAME = b"\x55\x1d\x11"
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
 
@@ -259,26 +264,94 @@ def test_the_key_of_a_certificate_that_is_gone_is_let_go_of(store, trusted, ca, 
     assert not store._asking
 
 
-def show(store, tmp_path, trusted: Authority, names: int) -> Connection:
-    """A handshake with a certificate for so many names, which OpenSSL keeps in forty times their bytes."""
-    context = with_certificate(client_context(), tmp_path, trusted.issue(*["a"] * names))
-    return Connection(store, context).handshake()
+def show(store, tmp_path, chain: Pair, version: ssl.TLSVersion | None = None) -> Connection:
+    """A connection whose client has these certificates, before the handshake."""
+    return Connection(store, with_certificate(client_context(version), tmp_path, (chain.cert, chain.key)))
 
 
-def test_whoever_shows_megabytes_of_certificates_is_not_listened_to(store, trusted, ca, tmp_path) -> None:
+def with_names(count: int) -> bytes:
+    """A certificate for so many names of no byte, which OpenSSL keeps in sixty times their bytes."""
+    return certificate(extensions=extension(ALT_NAME, sequence(b"\x82\x00" * count)))
+
+
+LARGEST = next(n for n in range(1000, 0, -1) if certificates_cost([with_names(n)]) <= MOST_BYTES)
+
+
+def test_whoever_shows_megabytes_of_certificates_is_not_listened_to(store, ca, tmp_path) -> None:
     """Nobody has to be known to show one: without a bound a connection costs what a stranger likes."""
-    names = (2 * CERTIFICATE_BYTES) // 3
+    long = certificate(extensions=extension(b"\x2a\x03", bytes(2 * CERTIFICATE_BYTES)))
     guarded(store, ca, wish("a.test"))
-    assert identity(show(store, tmp_path, trusted, names - 300)).verify == "SUCCESS"
-    refused = show(store, tmp_path, trusted, names)
+    refused = show(store, tmp_path, pair(long)).handshake()
     assert identity(refused) is None
     assert refused.server.is_closing()
     guarded(store, ca, wish("a.test", depth=2))
-    assert identity(show(store, tmp_path, trusted, names)).verify == "SUCCESS"
+    assert identity(show(store, tmp_path, pair(long)).handshake()).der == long
+    guarded(store, ca, wish("a.test", depth=1000))
+    longer = certificate(extensions=extension(b"\x2a\x03", bytes(MOST_BYTES // 2)))
+    assert identity(show(store, tmp_path, pair(longer)).handshake()) is None
 
 
-def test_what_certificates_cost_is_known(store, trusted, ca, tmp_path) -> None:
+@VERSIONS
+@pytest.mark.parametrize("verify", ["on", "optional", "optional_no_ca"])
+def test_whoever_shows_what_holds_too_much_is_refused_at_once(store, ca, tmp_path, version, verify, caplog) -> None:
+    """Before the client is done with the handshake, which it may never be."""
+    caplog.set_level(logging.DEBUG, "ingressd.tls")
+    guarded(store, ca, wish("a.test", verify=verify))
+    for chain, taken in (
+        (pair(with_names(LARGEST)), True),
+        (pair(with_names(LARGEST + 1)), False),
+        (pair(certificate(), *[certificate(b"", b"")] * 30), False),
+    ):
+        connection = show(store, tmp_path, chain, version)
+        unfinished(connection)
+        assert connection.server.is_closing() is not taken
+        assert (connection.raw.take()[:1] in (b"\x15", b"\x17")) is not taken, "an alert"
+        assert connection.share.counters.tls_failures == (not taken)
+    assert "would hold more than 62 KiB" in caplog.text
+    assert "certificate rejected" in caplog.text
+
+
+def unfinished(connection: Connection) -> None:
+    """A handshake, but for the last record of the client's last flight: its Finished."""
+    connection.peer.step()
+    connection.raw.feed(connection.peer.outgoing.read())
+    connection.settle()
+    connection.peer.incoming.write(connection.raw.take())
+    connection.peer.step()
+    flight = connection.peer.outgoing.read()
+    at = last = 0
+    while at < len(flight):
+        last, at = at, at + 5 + int.from_bytes(flight[at + 3 : at + 5], "big")
+    connection.raw.feed(flight[:last])
+    connection.settle()
+
+
+@VERSIONS
+def test_usual_certificates_are_taken_with_their_intermediates(store, trusted, ca, tmp_path, version) -> None:
     guarded(store, ca, wish("a.test"))
-    usual, large = (identity(show(store, tmp_path, trusted, names)).held_bytes for names in (1, 2000))
-    assert usual == KNOWN_BYTES
-    assert large > KNOWN_BYTES + 150_000
+    middle = Authority("middle", trusted)
+    cert, key = middle.issue("me", *[f"www{number:03}.service.example.com" for number in range(100)])
+    shown = show(store, tmp_path, Pair(cert + middle.pem + trusted.pem, key), version).handshake()
+    assert identity(shown).verify == "SUCCESS"
+
+
+def test_a_fault_while_certificates_are_judged_refuses_them(store, trusted, ca, tmp_path, monkeypatch, caplog) -> None:
+    guarded(store, ca, wish("a.test"))
+
+    def broken(_shown: object) -> int:
+        raise RuntimeError("x")
+
+    monkeypatch.setattr("ingressd.proxy.tls.libssl.certificates_cost", broken)
+    refused = show(store, tmp_path, Pair(*trusted.issue("me"))).handshake()
+    assert identity(refused) is None
+    assert refused.server.is_closing()
+    assert "cannot be judged" in caplog.text
+
+
+@VERSIONS
+def test_what_certificates_cost_is_known(store, trusted, ca, tmp_path, version) -> None:
+    guarded(store, ca, wish("a.test"))
+    usual = identity(show(store, tmp_path, Pair(*trusted.issue("a")), version).handshake())
+    assert usual.held_bytes == KNOWN_BYTES
+    large = show(store, tmp_path, pair(certificate(extensions=extension(b"\x2a\x03", bytes(6000)))), version)
+    assert identity(large.handshake()).held_bytes == MOST_BYTES
