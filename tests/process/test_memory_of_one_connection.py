@@ -20,11 +20,14 @@ from pathlib import Path
 
 import pytest
 from stage.certificates import selfsigned
+from stage.crafted import attribute, certificate, pair
 from stage.load import cpu_s, pid_of, role
 from stage.running import Ingressd, route_to, running
 from stage.scripted import Played, scripted
 from stage.secure import connect_tls
 from stage.wire import ask, client_tls
+
+from ingressd.proxy.tls.certificate_cost import MOST_BYTES, certificates_cost
 
 pytestmark = pytest.mark.process
 
@@ -102,20 +105,36 @@ OVER_TLS = (
     "a body that nobody takes",
     "a tunnel that nobody reads",
 )
-CASES = [(pattern, False) for pattern in PATTERNS] + [(pattern, True) for pattern in OVER_TLS]
+CASES = [
+    *((pattern, "") for pattern in PATTERNS),
+    # The second asks for certificates and gets the most costly one that is taken.
+    *((pattern, host) for pattern in OVER_TLS for host in ("api.test", "shown.test")),
+]
+
+
+def costly(entries: int) -> bytes:
+    """A certificate whose subject has so many entries. Nothing holds more of what it is said to hold."""
+    return certificate(subject=attribute(b"a") * entries)
+
+
+LARGEST = next(costly(n) for n in range(400, 0, -1) if certificates_cost([costly(n)]) <= MOST_BYTES)
 
 
 @pytest.fixture(scope="module")
 def ingressd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingressd]:
     folder = tmp_path_factory.mktemp("memory")
-    pair = selfsigned("api.test")
-    (folder / "cert.pem").write_bytes(pair.cert)
-    (folder / "key.pem").write_bytes(pair.key)
+    for name, one in (("api", selfsigned("api.test")), ("shown", selfsigned("shown.test")), ("client", pair(LARGEST))):
+        (folder / f"{name}.crt").write_bytes(one.cert)
+        (folder / f"{name}.key").write_bytes(one.key)
+    asks = {"caFile": "shown.crt", "verify": "optional_no_ca"}
     with scripted(upstream) as behind:
         config = route_to(
-            {"api": [behind.address]},
+            {"api": [behind.address], "shown": [behind.address]},
             settings={"ssl-redirect": "false", "proxy-body-size": "0", "worker-shutdown-timeout": "1"},
-            tls=[{"hosts": ["api.test"], "certFile": "cert.pem", "keyFile": "key.pem"}],
+            tls=[
+                {"hosts": ["api.test"], "certFile": "api.crt", "keyFile": "api.key"},
+                {"hosts": ["shown.test"], "certFile": "shown.crt", "keyFile": "shown.key", "clientCertificate": asks},
+            ],
         )
         with running(folder, **config) as started:
             yield started
@@ -128,10 +147,11 @@ def worker(ingressd: Ingressd) -> int:
     old = pid_of(ingressd, "worker 0")
     os.kill(old, signal.SIGKILL)
     ingressd.wait_until(lambda: [pid for pid in ingressd.children() if role(pid) == "worker 0"] not in ([], [old]))
-    for tls in (False, True):
+    for host in ("", "api.test", "shown.test"):
         for _ in range(4):
-            connect(ingressd, tls).close()
+            connect(ingressd, host).close()
             assert ask(ingressd.http, host="api.test").status == 200
+    assert ask(ingressd.https, host="shown.test", server_name="shown.test", tls=client(ingressd)).status == 200
     return pid_of(ingressd, "worker 0")
 
 
@@ -142,10 +162,17 @@ def resident_kib(pid: int) -> int:
     raise AssertionError("no VmRSS")
 
 
-def connect(ingressd: Ingressd, tls: bool) -> socket.socket:
+def client(ingressd: Ingressd) -> ssl.SSLContext:
+    context = client_tls()
+    context.load_cert_chain(ingressd.folder / "client.crt", ingressd.folder / "client.key")
+    return context
+
+
+def connect(ingressd: Ingressd, host: str) -> socket.socket:
+    """Over TLS to this host, which may ask for a certificate; without TLS for ""."""
     sock: socket.socket
-    if tls:
-        sock = connect_tls(ingressd.https, client_tls(), server_name="api.test")
+    if host:
+        sock = connect_tls(ingressd.https, client(ingressd), server_name=host)
     else:
         sock = socket.create_connection(ingressd.http, 30)
     sock.setblocking(False)
@@ -177,12 +204,13 @@ def greatest_while(pid: int, clients: list[socket.socket], data: bytes) -> int:
     return most
 
 
-@pytest.mark.parametrize(("pattern", "tls"), CASES, ids=[f"{name}{', TLS' * tls}" for name, tls in CASES])
-def test_a_connection_is_bounded(ingressd: Ingressd, worker: int, pattern: str, tls: bool) -> None:
+@pytest.mark.parametrize(("pattern", "host"), CASES, ids=[f"{name}{host and f', {host}'}" for name, host in CASES])
+def test_a_connection_is_bounded(ingressd: Ingressd, worker: int, pattern: str, host: str) -> None:
     before = resident_kib(worker)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(connect(ingressd, tls)) for _ in range(CONNECTIONS)]
-        after = greatest_while(worker, clients, PATTERNS[pattern])
+        clients = [stack.enter_context(connect(ingressd, host)) for _ in range(CONNECTIONS)]
+        data = PATTERNS[pattern].replace(b"api.test", host.encode() or b"api.test")
+        after = greatest_while(worker, clients, data)
     each = (after - before) / CONNECTIONS
     print(f"{pattern}: {each:.0f} KiB")
     assert each < MOST_KIB
