@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-MOST_BYTES: Final = 63488
-"""What all that a client shows may hold. What else a connection holds is at most 190 KiB, and both at most 256."""
+MOST_BYTES: Final = 57344
+"""What all that a client shows may hold. What else a connection holds is at most 190 KiB, and both at most 256; a
+session that is resumed holds its ticket besides, which is 4 KiB where a certificate alone comes near the limit."""
 
 _CERTIFICATE: Final = 2048
 """With nothing in it: its frame, its key as OpenSSL reads it, two names."""
@@ -66,9 +67,9 @@ _RELATIVE_NAME: Final = 0xA1
 
 
 def certificates_cost(shown: Sequence[bytes], most: int = MOST_BYTES) -> int:
-    """Bytes of memory for the certificates of a client, its own first: of that we keep a copy, and OpenSSL the ticket
-    with which a client comes again. A number above `most` as soon as that is clear, and for what is not DER."""
-    cost = 2 * len(shown[0]) if shown else 0
+    """Bytes of memory for the certificates of a client, its own first, of which we keep a copy. A number above `most`
+    as soon as that is clear, and for what is not DER."""
+    cost = len(shown[0]) if shown else 0
     for der in shown:
         if cost <= most:
             cost += _cost(der, most - cost)

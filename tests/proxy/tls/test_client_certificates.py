@@ -307,7 +307,7 @@ def test_whoever_shows_what_holds_too_much_is_refused_at_once(store, ca, tmp_pat
         assert connection.server.is_closing() is not taken
         assert (connection.raw.take()[:1] in (b"\x15", b"\x17")) is not taken, "an alert"
         assert connection.share.counters.tls_failures == (not taken)
-    assert "would hold more than 62 KiB" in caplog.text
+    assert "would hold more than 56 KiB" in caplog.text
     assert "certificate rejected" in caplog.text
 
 
