@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import yaml
+from stage.secure import HttpsConnection
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class Api:
         self.tls = tls_of(content)
         self.token: str = content["users"][0]["user"].get("token", "")
         self._of_thread = threading.local()
-        self._open: list[http.client.HTTPSConnection] = []
+        self._open: list[HttpsConnection] = []
         self._kinds: dict[str, Object] = {}
 
     def close(self) -> None:
@@ -110,8 +111,8 @@ class Api:
         connection = getattr(self._of_thread, "connection", None)
         for last in (False, True):
             if connection is None:
-                connection = self._of_thread.connection = http.client.HTTPSConnection(
-                    self.server.hostname or "", self.server.port, timeout=30, context=self.tls
+                connection = self._of_thread.connection = HttpsConnection(
+                    self.server.hostname or "", self.server.port, context=self.tls
                 )
                 self._open.append(connection)
             try:

@@ -74,7 +74,7 @@ def ingressd(cluster: Cluster, pytestconfig: pytest.Config) -> Installation:
 @pytest.fixture(scope="module")
 def scenario(api: Api, ingressd: Installation) -> Iterator[Scenario]:
     """A scenario in a namespace of its own, for all tests of a feature. Afterwards its Ingress is gone everywhere."""
-    scenario = Scenario(api, new_namespace(api))
+    scenario = Scenario(api, new_namespace(api), ingressd.wait_everywhere)
     yield scenario
     api.delete(INGRESSES, scenario.ingress, scenario.namespace)
     api.delete(NAMESPACES, scenario.namespace)

@@ -10,6 +10,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from stage.secure import HttpsConnection
+
 from kube import addresses, build, pki
 from kube.api import Api
 from kube.program import Program
@@ -92,9 +94,7 @@ class ControlPlane:
         self.api_server.wait_until(self._is_ready, within_s=within_s)
 
     def _is_ready(self) -> bool:
-        connection = http.client.HTTPSConnection(
-            addresses.API_SERVER, addresses.API_PORT, timeout=5, context=self.admin.tls
-        )
+        connection = HttpsConnection(addresses.API_SERVER, addresses.API_PORT, context=self.admin.tls, timeout_s=5)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

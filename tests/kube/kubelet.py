@@ -219,11 +219,11 @@ class Kubelet:
         pod.addresses = await pod.runner.start()
         reported: bool | None = None
         while True:
+            pod.poke.clear()  # Before it is asked: what changes while we report is asked again.
             ready = await pod.runner.ready()
             if ready != reported:
                 reported = ready
                 await self._report(pod, ready=ready)
-            pod.poke.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(60 if isinstance(pod.runner, EchoRunner) else 0.1):
                     await pod.poke.wait()

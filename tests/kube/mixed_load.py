@@ -83,6 +83,13 @@ class MixedLoad:
             return None
         return client
 
+    def wait_for(self, count: int) -> None:
+        """Until so many more requests have ended, however fast this machine is."""
+        wanted, until = len(self.sent) + count, time.monotonic() + 120
+        while len(self.sent) < wanted:
+            assert time.monotonic() < until, self.summary()
+            time.sleep(0.01)
+
     # --- what came of it ----------------------------------------------------------------------------------------------
 
     def failed(self, method: str) -> list[Sent]:

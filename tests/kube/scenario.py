@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 from stage.certificates import covers, names_of, selfsigned
+from stage.ports import Address
 from stage.wire import Reply, ask, client_tls
 
 from kube.api import INGRESSES, Api, Object
+from kube.installation import HTTPS_PORT
 
 CLASS = "ingressd"
 _number = itertools.count(1)
@@ -72,6 +75,24 @@ def backends_of(ingress: Object) -> list[Object]:
     return list({one["service"]["name"]: one["service"] for one in backends}.values())
 
 
+def places_of(ingress: Object) -> list[tuple[str, str]]:
+    """Every host and path that an Ingress serves, for a request each."""
+    spec = ingress["spec"]
+    places = [("any.test", "/")] if "defaultBackend" in spec else []
+    for rule in spec.get("rules", ()):
+        host = rule.get("host", "any.test").replace("*", "any")
+        places += [(host, path["path"]) for path in rule["http"]["paths"]]
+    return places
+
+
+def _plainly(address: Address, path: str, host: str) -> Reply:
+    return ask(address, path, host=host)
+
+
+def _over_tls(address: Address, path: str, host: str) -> Reply:
+    return ask((address[0], HTTPS_PORT), path, host=host, server_name=host, tls=client_tls())
+
+
 @dataclass
 class Captured:
     """An answer, and the request as the echo saw it ({} when no echo answered)."""
@@ -92,12 +113,18 @@ class Captured:
 
 @dataclass
 class Scenario:
-    """An Ingress in a namespace of its own, its backends, and the address where it is exposed."""
+    """An Ingress in a namespace of its own, its backends, and the address where it is exposed.
+
+    `wait_everywhere` is that of the installation.
+    """
 
     api: Api
     namespace: str
+    wait_everywhere: Callable[[Callable[[Address], bool], str], None]
     ingress: str = ""
     address: str = ""
+    _places: list[tuple[str, str]] = field(default_factory=list)
+    _tls_hosts: list[str] = field(default_factory=list)
 
     def given_ingress(self, manifest: str) -> None:
         """Create its backends, wait for their endpoints, then create it, in our class if it names none."""
@@ -106,6 +133,8 @@ class Scenario:
         for service in backends_of(ingress):
             new_backend(self.api, self.namespace, service["name"], port=service["port"], ingress=self.ingress)
         ingress["spec"].setdefault("ingressClassName", CLASS)
+        self._places = places_of(ingress)
+        self._tls_hosts = [host for one in ingress["spec"].get("tls", ()) for host in one["hosts"]]
         self.api.create(ingress, self.namespace)
 
     def status_addresses(self) -> list[str]:
@@ -115,8 +144,22 @@ class Scenario:
         return [entry.get("ip") or entry["hostname"] for entry in entries]
 
     def then_status_shows_address(self) -> None:
-        """Wait until the status says where it is exposed; requests go there."""
+        """Wait until the status says where it is exposed; requests go there.
+
+        The leader says so when its own workers serve it. Requests go to any replica: wait for the others too.
+        """
         self.address = self.api.wait(self.status_addresses, f"an address of {self.namespace}/{self.ingress}")[0]
+        for host in self._tls_hosts:
+            self.wait_everywhere(
+                lambda at, host=host: host in names_of(_over_tls(at, "/", host).certificate)[1],  # type: ignore[misc]
+                f"the certificate of {host}",
+            )
+        for host, path in self._places:
+            look = _over_tls if host in self._tls_hosts else _plainly  # Not at the redirect.
+            self.wait_everywhere(
+                lambda at, host=host, path=path, look=look: look(at, path, host).status not in (404, 503),  # type: ignore[misc]
+                f"{host}{path} is live",
+            )
 
     def send(self, method: str, url: str) -> Captured:
         """One request to the exposed address, following redirects there too, as a client without DNS would."""

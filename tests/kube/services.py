@@ -100,15 +100,20 @@ class ServiceAddresses:
             wanted = [{"ip": one, "ipMode": "VIP"} for one in given]
         else:
             wanted = []
-        if (service.manifest.get("status", {}).get("loadBalancer", {}).get("ingress") or []) != wanted:
-            change = {"status": {"loadBalancer": {"ingress": wanted or None}}}
-            await self._client.insist("PATCH", path_of(SERVICES, *key, sub="status"), change, merge=True)
         ports = {one["port"]: one for one in spec.get("ports", ()) if one.get("protocol", "TCP") == "TCP"}
         keep = {(host, port) for host in virtual for port in ports}
         for place in service.servers.keys() - keep:
             service.servers.pop(place).close()
         for host, port in sorted(keep - service.servers.keys()):
             service.servers[host, port] = await asyncio.start_server(self._relay_for(key, port), host, port)
+        if self._services.get(key) is not service:  # Deleted meanwhile: its addresses may be another's by now.
+            for server in service.servers.values():
+                server.close()
+            return
+        # Said when somebody listens there.
+        if (service.manifest.get("status", {}).get("loadBalancer", {}).get("ingress") or []) != wanted:
+            change = {"status": {"loadBalancer": {"ingress": wanted or None}}}
+            await self._client.insist("PATCH", path_of(SERVICES, *key, sub="status"), change, merge=True)
 
     # --- connections --------------------------------------------------------------------------------------------------
 

@@ -78,11 +78,14 @@ def test_an_ingress_without_a_class_is_ours_when_our_class_is_the_default(
     api.patch(INGRESS_CLASSES, "ingressd", change={"metadata": {"annotations": mark}})
     try:
         # Kubernetes writes the default class into what is created from now on.
-        new_ingress(api, namespace, "defaulted", host="defaulted.test", ingressClassName=None)
-        api.wait(
-            lambda: api.get(INGRESSES, "defaulted", namespace)["spec"].get("ingressClassName") == "ingressd",
-            "the default class",
-        )
+
+        def defaulted() -> bool:
+            # By what the API server's own watch has told it: made before, it has no class for ever.
+            api.delete(INGRESSES, "defaulted", namespace)
+            new_ingress(api, namespace, "defaulted", host="defaulted.test", ingressClassName=None)
+            return bool(api.get(INGRESSES, "defaulted", namespace)["spec"].get("ingressClassName") == "ingressd")
+
+        api.wait(defaulted, "the default class")
         wait_status(ingressd, "defaulted.test", 200, "ours by default")
     finally:
         api.patch(INGRESS_CLASSES, "ingressd", change={"metadata": {"annotations": dict.fromkeys(mark)}})

@@ -24,7 +24,7 @@ def test_an_ingress_with_an_invalid_ingress_class_should_not_send_traffic_to_the
 ) -> None:
     scenario.given_ingress(INGRESS)
     # An Ingress of ours made after it gets its address: by then the other would have had one.
-    ours = Scenario(scenario.api, new_namespace(scenario.api))
+    ours = Scenario(scenario.api, new_namespace(scenario.api), scenario.wait_everywhere)
     ours.given_ingress(
         INGRESS.replace("some-invalid-class-name", "ingressd").replace("host: ingress-class", "host: ours")
     )

@@ -25,6 +25,12 @@ def test_an_ingress_with_no_rules_should_send_all_requests_to_the_default_backen
     change = {"spec": {"replicas": 10}}
     scenario.api.patch(DEPLOYMENTS, "load-balancing-echo-service", scenario.namespace, change=change)
     scenario.api.wait_endpoints(scenario.namespace, "echo-service", 10)
-    answers = [scenario.send("GET", "http://load-balancing") for _ in range(100)]
-    assert {answer.status for answer in answers} == {200}
-    assert len({answer.request["pod"] for answer in answers}) == 10
+
+    def used() -> set[str]:
+        answers = [scenario.send("GET", "http://load-balancing") for _ in range(100)]
+        assert {answer.status for answer in answers} == {200}
+        return {answer.request["pod"] for answer in answers}
+
+    # A replica may hear of the last endpoint after us.
+    scenario.api.wait(lambda: len(used()) == 10, "all endpoints are known")
+    assert len(used()) == 10

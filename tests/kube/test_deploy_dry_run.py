@@ -34,7 +34,16 @@ def prepared(api: Api) -> Iterator[Api]:
     for group, (kind, plural) in FOREIGN.items():
         api.apply(definition(group.strip(), kind, plural))
     for kind, plural in FOREIGN.values():
-        api.wait(lambda plural=plural: established(api, plural), f"{kind} is served")
+        api.wait(lambda plural=plural: established(api, plural), f"{kind} is established")
+    for group, (kind, plural) in FOREIGN.items():
+        # What is established is told by discovery a moment later.
+        found = f"/apis/{group.strip()}/v1"
+        api.wait(
+            lambda found=found, plural=plural: (
+                plural in [one["name"] for one in api.request("GET", found)["resources"]]
+            ),
+            f"{kind} is served",
+        )
     yield api
     api.delete(NAMESPACES, NAMESPACE)
     for group, (_, plural) in FOREIGN.items():

@@ -56,7 +56,7 @@ def release(cluster: Cluster, api: Api, shop: str) -> Iterator[str]:
 def test_it_serves_the_namespaces_that_were_chosen(api: Api, release: str, shop: str) -> None:
     new_ingress(api, shop, "chosen", host="chosen.test", ingressClassName="edge")
     api.wait(lambda: ask((release, 8080), host="chosen.test").status == 200, "the route")
-    service = api.get(SERVICES, NAME, NAMESPACE)["status"]["loadBalancer"]["ingress"]
+    service = api.wait(lambda: api.get(SERVICES, NAME, NAMESPACE)["status"]["loadBalancer"]["ingress"], "its addresses")
     found = api.wait(lambda: api.get(INGRESSES, "chosen", shop)["status"]["loadBalancer"]["ingress"], "a status")
     assert [one["ip"] for one in found] == [one["ip"] for one in service]
     api.delete(INGRESSES, "chosen", shop)

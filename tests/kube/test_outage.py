@@ -57,6 +57,7 @@ def test_the_api_server_is_killed_and_started_again(
         cluster.control_plane.api_server.stop()
         try:
             time.sleep(AWAY_S)
+            load.wait_for(100)
             assert {ask((runner.pair[0], ADMIN_PORT), "/readyz").status for runner in ingressd.runners_now()} == {200}
         finally:
             cluster.control_plane.restart_api_server()
@@ -67,8 +68,11 @@ def test_the_api_server_is_killed_and_started_again(
 def test_the_api_server_hangs(cluster: Cluster, api: Api, ingressd: Installation, namespace: str) -> None:
     with load_on(ingressd) as load:
         cluster.control_plane.api_server.pause()
-        time.sleep(AWAY_S)
-        cluster.control_plane.api_server.resume()
+        try:
+            time.sleep(AWAY_S)
+            load.wait_for(100)
+        finally:
+            cluster.control_plane.api_server.resume()
         assert_follows(api, ingressd, namespace, "resumed.test")
     assert_served(load)
 
@@ -77,6 +81,7 @@ def test_etcd_is_stopped_and_started_again(cluster: Cluster, api: Api, ingressd:
     with load_on(ingressd) as load:
         cluster.control_plane.etcd.stop()
         time.sleep(AWAY_S)
+        load.wait_for(100)
         cluster.control_plane.etcd.start()
         cluster.control_plane.wait_ready(within_s=60)
         assert_follows(api, ingressd, namespace, "etcd-is-back.test")

@@ -62,6 +62,7 @@ def test_no_get_fails_and_no_post_is_sent_twice(
         for number in range(ROLLOUTS):
             roll(api, namespace, number)
             time.sleep(0.3)
+            load.wait_for(170)
     print(f"{ROLLOUTS} rollouts of {REPLICAS} pods: {dict(load.summary())}")  # pytest -s shows it
     assert len(load.sent) > 500, load.summary()
     assert load.failed("GET") == [], load.summary()
@@ -71,7 +72,7 @@ def test_no_get_fails_and_no_post_is_sent_twice(
     assert [mark for mark, times in arrived.items() if times > 1] == []
     # A POST may fail only when its bytes had left on a connection that the pod then reset.
     for failed in load.failed("POST"):
-        line = logged(ingressd, failed)
+        line = api.wait(lambda failed=failed: logged(ingressd, failed), f"the access log's line of {failed}")  # type: ignore[misc]
         print(failed, line)
         assert (failed.status, line.get("status")) == (502, 502), (failed, line)
         assert str(line["error"]).startswith("upstream closed the connection before it answered"), line

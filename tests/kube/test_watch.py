@@ -122,10 +122,13 @@ def test_a_crash_of_a_pod_fails_no_request_that_may_be_repeated(
     victim = api.wait_ready_pods(namespace, "app=fragile", 3)[0]["metadata"]["name"]
     with MixedLoad([(runner.pair[0], 8080) for runner in ingressd.runners()], host="fragile.test") as load:
         time.sleep(0.5)
+        load.wait_for(100)
         cluster.do(cluster.kubelet.crash(namespace, victim))
         time.sleep(1.0)
+        load.wait_for(100)
         cluster.do(cluster.kubelet.restart(namespace, victim))
         time.sleep(0.5)
+        load.wait_for(100)
     assert load.failed("GET") == [], load.summary()
     assert len(load.sent) > 200, load.summary()
 
