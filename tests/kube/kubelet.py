@@ -201,7 +201,8 @@ class Kubelet:
             "metadata": {"name": pod.key[1], "namespace": pod.key[0]},
             "target": target,
         }
-        await self._client.insist("POST", path_of(PODS, *pod.key, sub="binding"), binding)
+        with contextlib.suppress(GoneError):  # Bound by a request whose answer was lost; or gone, as is seen below.
+            await self._client.insist("POST", path_of(PODS, *pod.key, sub="binding"), binding)
         # Read again: binding copies the node's topology labels to the pod (KEP-4742).
         pod.manifest = await self._client.insist("GET", path_of(PODS, *pod.key))
 

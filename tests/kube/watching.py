@@ -31,7 +31,10 @@ class Client:
         await self._session.close()
 
     async def insist(self, method: str, path: str, body: Any = None, *, merge: bool = False) -> Object:
-        """One request, again until the server answers. Raises GoneError for 404 and 409, RuntimeError when refused."""
+        """One request, again until the server answers. Raises GoneError for 404 and 409, RuntimeError when refused.
+
+        A 409 to a PATCH, which names no version, is the server's own race with another writer: again.
+        """
         kind = "application/merge-patch+json" if merge else "application/json"
         data = None if body is None else json.dumps(body).encode()
         while True:
@@ -40,11 +43,12 @@ class Client:
                     method, self._base + path, data=data, headers={"Content-Type": kind}
                 ) as response:
                     answer = await response.read()
-                    if response.status in (404, 409):
+                    conflict = response.status == 409
+                    if response.status == 404 or (conflict and method != "PATCH"):
                         raise GoneError(answer.decode())
                     if response.status < 400:
                         return json.loads(answer)  # type: ignore[no-any-return]
-                    if response.status not in (429, 500, 503, 504):
+                    if response.status not in (409, 429, 500, 503, 504):
                         raise RuntimeError(f"{method} {path}: {response.status} {answer.decode()}")
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass
