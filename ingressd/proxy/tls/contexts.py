@@ -52,6 +52,7 @@ def server_context(policy: TlsPolicy, *, libssl: LibSsl | None, alpn: tuple[str,
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     if libssl is not None:
+        libssl.judge_hellos(context)
         libssl.set_session_timeout(context, policy.session_timeout_s)
         libssl.set_session_cache(context, CACHED_SESSIONS if resumable else 0)
     return context

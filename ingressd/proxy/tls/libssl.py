@@ -9,13 +9,11 @@ still serves; docs/decisions/0004-tls-sessions.md says what is lost. Hosts that 
 from __future__ import annotations
 
 import ctypes
-import logging
 import ssl
 import sys
-from collections.abc import Iterator
 from typing import Any, Final
 
-from ingressd.proxy.tls.certificate_cost import MOST_BYTES, certificates_cost
+from ingressd.proxy.tls.judges import CertificateCallback, CertificateJudge, HelloCallback, HelloJudge
 
 TICKET_KEYS_BYTES: Final = 80
 """Name 16, HMAC 32, AES 32 bytes: `SSL_CTX_set_tlsext_ticket_keys` since OpenSSL 1.1.1."""
@@ -34,15 +32,10 @@ _VerifyCallback: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_v
 _GO_ON: Final = _VerifyCallback(lambda good, store: 1)
 """As in nginx: the handshake goes on whatever the certificate is, so that the client can be told in HTTP."""
 
-_JudgeCallback: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_X509_V_ERR_CERT_REJECTED: Final = 28
-
 _KEPT: Final[list[object]] = []
 """Callbacks must not be freed as long as a context knows their address."""
 
 _LAYOUT_KNOWN: Final = ((3, 11), (3, 14))
-
-log = logging.getLogger("ingressd.tls")
 
 
 class LibSsl:
@@ -54,7 +47,9 @@ class LibSsl:
         "_error_string",
         "_get_options",
         "_judge",
+        "_judge_hello",
         "_load_names",
+        "_set_hello_judge",
         "_set_judge",
         "_set_names",
         "_set_session_scope",
@@ -78,9 +73,13 @@ class LibSsl:
         self._set_verify = library.SSL_CTX_set_verify
         self._set_verify.argtypes, self._set_verify.restype = (context, ctypes.c_int, _VerifyCallback), None
         self._set_judge = library.SSL_CTX_set_cert_verify_callback
-        self._set_judge.argtypes, self._set_judge.restype = (context, _JudgeCallback, ctypes.c_void_p), None
-        self._judge = _JudgeCallback(CertificateJudge(library))
-        _KEPT.append(self._judge)
+        self._set_judge.argtypes, self._set_judge.restype = (context, CertificateCallback, ctypes.c_void_p), None
+        self._set_hello_judge = library.SSL_CTX_set_client_hello_cb
+        self._set_hello_judge.argtypes = (context, HelloCallback, ctypes.c_void_p)
+        self._set_hello_judge.restype = None
+        self._judge = CertificateCallback(CertificateJudge(library))
+        self._judge_hello = HelloCallback(HelloJudge(library))
+        _KEPT.extend((self._judge, self._judge_hello))
         self._set_session_scope = library.SSL_CTX_set_session_id_context
         self._set_session_scope.argtypes = (context, ctypes.c_char_p, ctypes.c_uint)
         self._load_names = library.SSL_load_client_CA_file
@@ -146,6 +145,10 @@ class LibSsl:
         else:
             self._ctrl(_address(context), _SSL_CTRL_SET_SESS_CACHE_MODE, _SSL_SESS_CACHE_OFF, None)
 
+    def judge_hellos(self, context: ssl.SSLContext) -> None:
+        """End the handshakes of clients whose hello would hold too much memory."""
+        self._set_hello_judge(_address(context), self._judge_hello, None)
+
     def set_verify_depth(self, context: ssl.SSLContext, depth: int) -> None:
         """How many intermediate certificates a chain may have."""
         self._set_verify_depth(_address(context), depth)
@@ -156,7 +159,7 @@ class LibSsl:
 
     def ask_for_certificates(self, context: ssl.SSLContext, authorities_file: str) -> None:
         """Ask clients for a certificate, name the authorities of a PEM file to them, and let every handshake succeed:
-        `verify_result` says afterwards what was wrong. But for certificates that would hold more than `MOST_BYTES`.
+        `verify_result` says afterwards what was wrong. But for certificates that would hold too much memory.
         Raises ValueError."""
         names = self._load_names(authorities_file.encode())
         if not names:
@@ -180,56 +183,6 @@ class LibSsl:
     def verify_error(self, code: int) -> str:
         """OpenSSL's words for a result."""
         return str(self._error_string(code).decode("ascii", "replace"))
-
-
-class CertificateJudge:
-    """Called by OpenSSL in the place of its verification, once in a full handshake, when certificates were shown.
-
-    Those that would hold too much memory as long as the connection lives end the handshake there and then, however its
-    client goes on, before what verification itself would add. `SSL_CTX_set_cert_verify_callback(3)`.
-    """
-
-    __slots__ = ("_at", "_count", "_encode", "_set_error", "_shown", "_verify")
-
-    def __init__(self, library: Any) -> None:
-        pointer, integer = ctypes.c_void_p, ctypes.c_int
-        self._shown = library.X509_STORE_CTX_get0_untrusted
-        self._shown.argtypes, self._shown.restype = (pointer,), pointer
-        self._count = library.OPENSSL_sk_num
-        self._count.argtypes, self._count.restype = (pointer,), integer
-        self._at = library.OPENSSL_sk_value
-        self._at.argtypes, self._at.restype = (pointer, integer), pointer
-        self._encode = library.i2d_X509
-        self._encode.argtypes, self._encode.restype = (pointer, ctypes.POINTER(ctypes.c_char_p)), integer
-        self._verify = library.X509_verify_cert
-        self._verify.argtypes, self._verify.restype = (pointer,), integer
-        self._set_error = library.X509_STORE_CTX_set_error
-        self._set_error.argtypes, self._set_error.restype = (pointer, integer), None
-
-    def __call__(self, store: int, _argument: int | None) -> int:
-        """1 to go on, 0 to end the handshake with the alert bad_certificate; also for whatever goes wrong here."""
-        try:
-            cost = certificates_cost([*self._certificates(store)])
-        except Exception:
-            log.exception("certificates of a client cannot be judged")
-            cost = MOST_BYTES + 1
-        if cost <= MOST_BYTES:
-            return int(self._verify(store) > 0)
-        self._set_error(store, _X509_V_ERR_CERT_REJECTED)
-        log.debug("certificates of a client would hold more than %d KiB of memory", MOST_BYTES // 1024)
-        return 0
-
-    def _certificates(self, store: int) -> Iterator[bytes]:
-        shown = self._shown(store)
-        for number in range(self._count(shown)):
-            certificate = self._at(shown, number)
-            size = self._encode(certificate, None)
-            if size <= 0:
-                raise ValueError("a certificate has no encoding")
-            buffer = ctypes.create_string_buffer(size)
-            # i2d moves the pointer that it is given.
-            self._encode(certificate, ctypes.byref(ctypes.cast(buffer, ctypes.c_char_p)))
-            yield buffer.raw
 
 
 class DistinguishedNames:

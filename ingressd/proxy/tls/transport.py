@@ -228,7 +228,8 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         """Give up. What is in the write buffer, an alert perhaps, still goes out."""
         if self._state == HANDSHAKE:
             self._state = CLOSING
-            self._failure = error
+            # A traceback holds frames, and they the SSL object: until a collection of garbage, for they hold us, too.
+            self._failure = error.with_traceback(None)
             self._raw.close()
 
     def handshake_timed_out(self) -> None:

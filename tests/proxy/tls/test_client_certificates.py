@@ -341,7 +341,7 @@ def test_a_fault_while_certificates_are_judged_refuses_them(store, trusted, ca, 
     def broken(_shown: object) -> int:
         raise RuntimeError("x")
 
-    monkeypatch.setattr("ingressd.proxy.tls.libssl.certificates_cost", broken)
+    monkeypatch.setattr("ingressd.proxy.tls.judges.certificates_cost", broken)
     refused = show(store, tmp_path, Pair(*trusted.issue("me"))).handshake()
     assert identity(refused) is None
     assert refused.server.is_closing()
