@@ -44,32 +44,33 @@ log = logging.getLogger("ingressd.tls")
 class HelloJudge:
     """Called for each ClientHello, also for the second one, after a HelloRetryRequest: OpenSSL takes 128 KiB there."""
 
-    __slots__ = ("_extension", "_suites")
+    __slots__ = ("_at", "_extension", "_size", "_size_at", "_suites")
 
     def __init__(self, library: Any) -> None:
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self._suites = library.SSL_client_hello_get0_ciphers
-        self._suites.argtypes, self._suites.restype = (pointer, ctypes.POINTER(pointer)), size
-        self._extension = library.SSL_client_hello_get0_ext
-        self._extension.argtypes = (pointer, ctypes.c_uint, ctypes.POINTER(pointer), ctypes.POINTER(size))
-        self._extension.restype = ctypes.c_int
+        # PYFUNCTYPE: they are too short to let go of the interpreter's lock, which also keeps `_size` to one call.
+        suites = ctypes.PYFUNCTYPE(size, pointer, ctypes.c_void_p)
+        extension = ctypes.PYFUNCTYPE(ctypes.c_int, pointer, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)
+        self._suites = suites(("SSL_client_hello_get0_ciphers", library))
+        self._extension = extension(("SSL_client_hello_get0_ext", library))
+        self._size = size()
+        self._at, self._size_at = ctypes.byref(pointer()), ctypes.byref(self._size)
 
     def __call__(self, connection: int, alert: Any, _argument: int | None) -> int:
         """1 to go on, 0 to end the handshake; also for whatever goes wrong here."""
         try:
-            alert[0] = _SSL_AD_HANDSHAKE_FAILURE
-            at, size = ctypes.c_void_p(), ctypes.c_size_t()
-            held = _SUITE * self._suites(connection, ctypes.byref(at))
+            extension, at, size_at, size = self._extension, self._at, self._size_at, self._size
+            held = _SUITE * self._suites(connection, at)
             for kind, price in _EXTENSIONS:
-                if self._extension(connection, kind, ctypes.byref(at), ctypes.byref(size)):
+                if extension(connection, kind, at, size_at):
                     held += price * size.value
+            if held <= HELLO_BYTES:
+                return 1
+            log.debug("a ClientHello would hold more than %d KiB of memory", HELLO_BYTES // 1024)
         except Exception:
             log.exception("a ClientHello cannot be judged")
-            return 0
-        if held > HELLO_BYTES:
-            log.debug("a ClientHello would hold more than %d KiB of memory", HELLO_BYTES // 1024)
-            return 0
-        return 1
+        alert[0] = _SSL_AD_HANDSHAKE_FAILURE
+        return 0
 
 
 class CertificateJudge:
