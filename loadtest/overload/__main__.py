@@ -24,7 +24,7 @@ from loadtest.backend import start_backend
 from loadtest.launch import LOAD_CPU, PROXY_CPU, MissingError, Place, Running, find, free_ports
 from loadtest.overload.cgroup import PERIOD_US, ControlGroup
 from loadtest.overload.generator import BUCKET_S, quantile
-from loadtest.overload.watch import CpuMeter, Prober
+from loadtest.overload.watch import CpuMeter, Prober, Yardstick
 from loadtest.peers import ingressd, nginx
 
 CLOSED_LOOP = 64
@@ -75,6 +75,7 @@ class Found:
     admin: Prober
     health: Prober
     cpu: CpuMeter
+    yardstick: Yardstick
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Found:
@@ -95,6 +96,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Found:
         [closed] = generate(http, [("peak", 0, 5)], connections=CLOSED_LOOP, preconnected=CLOSED_LOOP)
         peak = closed["ok"] / closed["seconds"]
         time.sleep(1)
+        yardstick = Yardstick(PROXY_CPU)
+        yardstick.start()
         ramp = generate(http, [("ramp", peak * share, RAMP_S) for share in RAMP], **clients)
         time.sleep(1)
         watchers = (Prober(admin), Prober(http), CpuMeter(running.pid))
@@ -103,11 +106,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Found:
         usual = peak * arguments.usual
         phases = [("before", usual, 6), ("overload", peak * arguments.times, arguments.seconds), ("after", usual, 8)]
         found = generate(http, phases, **clients)
-        for watcher in watchers:
+        for watcher in (*watchers, yardstick):
             watcher.stop()
         if not arguments.nginx:
             (folder / "metrics.txt").write_bytes(_get(admin, "/metrics"))
-    return Found(peak, ramp, found, *watchers)
+    return Found(peak, ramp, found, *watchers, yardstick)
 
 
 def _get(port: int, path: str) -> bytes:
@@ -131,6 +134,24 @@ def _line(phase: dict[str, Any]) -> str:
             f"other {phase['other']}, reset {phase['reset']}, gave up {phase['timed_out']}",
             f"no connection left for {phase['unsent']}, generator late {phase['late_ms']} ms",
         )
+    )
+
+
+def _on_an_even_machine(found: Found) -> str:
+    """Goodput as if the CPU had been as fast in the overload as in the ramp."""
+
+    def took(phase: dict[str, Any]) -> float:
+        return found.yardstick.between(phase["began"], phase["began"] + phase["seconds"])
+
+    def fair(phase: dict[str, Any]) -> float:
+        return float(phase["ok"] / phase["seconds"] * took(phase))
+
+    overload = found.phases[1]
+    best = max(found.ramp, key=fair)
+    share = 100 * fair(overload) / fair(best) if fair(best) else 0.0
+    return (
+        f"a fixed piece of work took {1000 * took(best):.2f} ms of CPU time at that peak, "
+        f"{1000 * took(overload):.2f} ms meanwhile: without that, {share:.0f} % of the peak of the same clients"
     )
 
 
@@ -161,6 +182,7 @@ def report(found: Found) -> str:
         f"goodput at {overload['rate'] / found.peak:.0f} times the peak: {100 * goodput / same:.0f} % "
         f"of the peak of the same clients, {100 * goodput / found.peak:.0f} % of the closed loop's"
     )
+    lines.append(_on_an_even_machine(found))
     lines.append(f"of those who were refused, told when to come back: {100 * told / max(1, refused):.0f} %")
     lines.append(f"back at the baseline after {seconds_to_baseline(before, after):.1f} s")
     return "\n".join(lines)

@@ -1,14 +1,18 @@
-"""What goes on beside the load: the answers of a health path, the CPU time of a process tree."""
+"""What goes on beside the load: the answers of a health path, the CPU time of a process tree, how fast the CPU is."""
 
 from __future__ import annotations
 
+import os
+import random
 import socket
+import statistics
 import threading
 import time
 
 from loadtest import procfs
 
 PROBE_S = 0.1
+MEASURE_S = 0.25
 
 
 class Prober(threading.Thread):
@@ -65,3 +69,37 @@ class CpuMeter(threading.Thread):
         within = [reading for reading in self._readings if begin <= reading[0] <= end]
         (first_s, first), (last_s, last) = within[0], within[-1]
         return procfs.cpu_between(first, last) / (last_s - first_s)
+
+
+class Yardstick(threading.Thread):
+    """How much CPU time a fixed piece of work takes on one CPU: walking a few MiB of objects, as serving does.
+
+    Where others share the machine's caches and cores that doubles for seconds, and with it the cost of a request.
+    """
+
+    def __init__(self, cpu: int) -> None:
+        super().__init__(daemon=True)
+        self._cpu = cpu
+        self._end = threading.Event()
+        self._walk = [str(number) for number in range(60_000)]
+        random.Random(0).shuffle(self._walk)
+        self._at = 0
+        self.took: list[tuple[float, float]] = []
+
+    def run(self) -> None:
+        os.sched_setaffinity(0, {self._cpu})  # Of this thread alone.
+        while not self._end.wait(MEASURE_S):
+            began, used = time.monotonic(), time.thread_time()
+            total = 0
+            for text in self._walk[self._at : self._at + 20_000]:
+                total += len(text)
+            self._at = (self._at + 20_000) % len(self._walk)
+            self.took.append((began, time.thread_time() - used))
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join(10)
+
+    def between(self, begin: float, end: float) -> float:
+        """Seconds that it took in the median."""
+        return statistics.median([took for began, took in self.took if begin <= began < end] or [0.0])

@@ -7,8 +7,10 @@ counted hangs on nothing else.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import struct
+import time
 import types
 from collections.abc import Callable, Iterator
 
@@ -18,7 +20,7 @@ from loadtest.launch import MissingError
 from loadtest.overload import cgroup, generator
 from loadtest.overload.__main__ import Found, report, seconds_to_baseline
 from loadtest.overload.generator import REQUEST, Generator, Phase, quantile, summary
-from loadtest.overload.watch import CpuMeter, Prober
+from loadtest.overload.watch import CpuMeter, Prober, Yardstick
 
 TICK_S = 0.005
 RATE, SECONDS = 10.0, 1.0
@@ -381,9 +383,10 @@ def test_the_report_counts_everybody_who_was_not_served_and_looks_at_the_overloa
     admin.took.append((16.0, 9.0))
     health.failed = [5.9, 6.0, 9.0, 15.9, 16.0]
     phases = [calm, summary(storm, 6.0), summary(Phase("after", 30.0, 8.0), 16.0)]
-    lines = report(
-        Found(100.0, [summary(one, 0.0) for one in ramp], phases, admin, health, Cpus(6.0, 16.0))
-    ).splitlines()
+    yardstick = Yardstick(0)
+    yardstick.took = [(-4.0, 9.0), (-3.0, 0.002), (0.0, 0.001), (6.0, 0.002), (7.0, 0.003), (8.0, 0.009), (16.0, 9.0)]
+    found = [summary(ramp[0], -3.0), summary(ramp[1], 0.0)]
+    lines = report(Found(100.0, found, phases, admin, health, Cpus(6.0, 16.0), yardstick)).splitlines()
     assert lines[0].endswith(": 100/s")
     assert lines[1].endswith(": 90/s; of what was offered: 90 of 100, 80 of 100")
     assert lines[3].startswith("overload offered 1000/s, answered 70 %; 200 90/s, ")
@@ -394,9 +397,22 @@ def test_the_report_counts_everybody_who_was_not_served_and_looks_at_the_overloa
     assert lines[7:] == [
         "CPUs used meanwhile: 0.100, 1111 us for each request served",
         "goodput at 10 times the peak: 100 % of the peak of the same clients, 90 % of the closed loop's",
+        "a fixed piece of work took 2.00 ms of CPU time at that peak, 3.00 ms meanwhile: "
+        "without that, 150 % of the peak of the same clients",
         "of those who were refused, told when to come back: 60 %",
         "back at the baseline after 8.0 s",
     ]
+
+
+def test_the_yardstick_goes_on_until_it_is_stopped() -> None:
+    yardstick = Yardstick(min(os.sched_getaffinity(0)))
+    assert yardstick.between(0.0, time.monotonic()) == 0.0
+    yardstick.start()
+    while len(yardstick.took) < 2:
+        time.sleep(0.01)
+    yardstick.stop()
+    assert not yardstick.is_alive()
+    assert 0.0 < yardstick.between(0.0, time.monotonic()) < 10.0
 
 
 @pytest.mark.parametrize(
