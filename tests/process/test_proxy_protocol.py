@@ -11,7 +11,7 @@ from stage.certificates import selfsigned
 from stage.echo import EchoLoop, raise_echoes
 from stage.ports import spelled
 from stage.running import PATIENCE_S, Ingressd, running
-from stage.secure import send_plain, unshaken
+from stage.secure import connect_tls, send_plain
 from stage.wire import Reply, ask, client_tls, request_bytes
 
 pytestmark = pytest.mark.process
@@ -38,7 +38,9 @@ def header(client: str, *, port: int = 443) -> bytes:
 
 def over_tls(ingressd: Ingressd, before: bytes, *, pause_s: float = 0.0) -> bytes:
     """A request over TLS behind a header that is sent byte by byte."""
-    with unshaken(ingressd.https, client_tls(), server_name="a.test", timeout_s=PATIENCE_S) as secure:
+    with connect_tls(
+        ingressd.https, client_tls(), server_name="a.test", timeout_s=PATIENCE_S, handshake=False
+    ) as secure:
         for byte in before:
             send_plain(secure, bytes([byte]))
             time.sleep(pause_s)

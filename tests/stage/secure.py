@@ -14,7 +14,7 @@ import ssl
 from stage.ports import Address
 
 
-def unshaken(
+def connect_tls(
     address: Address,
     context: ssl.SSLContext,
     *,
@@ -22,8 +22,12 @@ def unshaken(
     session: ssl.SSLSession | None = None,
     timeout_s: float = 30.0,
     receive_buffer: int = 0,
+    handshake: bool = True,
 ) -> ssl.SSLSocket:
-    """A connection on which `do_handshake` is still to be called; before that, `send_plain` sends in the clear."""
+    """A connection whose handshake is done, or still to be: before `do_handshake`, `send_plain` sends in the clear.
+
+    Raises OSError (ssl.SSLError is one).
+    """
     raw = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     try:
         raw.settimeout(timeout_s)
@@ -31,7 +35,7 @@ def unshaken(
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         secure = context.wrap_socket(
-            raw, server_hostname=server_name or None, session=session, do_handshake_on_connect=False
+            raw, server_hostname=server_name or None, session=session, do_handshake_on_connect=handshake
         )
     except BaseException:
         raw.close()
@@ -47,32 +51,6 @@ def unshaken(
 def send_plain(secure: ssl.SSLSocket, data: bytes) -> None:
     """Send on the connection below TLS."""
     socket.socket.sendall(secure, data)
-
-
-def connect_tls(
-    address: Address,
-    context: ssl.SSLContext,
-    *,
-    server_name: str = "",
-    session: ssl.SSLSession | None = None,
-    timeout_s: float = 30.0,
-    receive_buffer: int = 0,
-) -> ssl.SSLSocket:
-    """A connection whose handshake is done. Raises OSError (ssl.SSLError is one)."""
-    secure = unshaken(
-        address,
-        context,
-        server_name=server_name,
-        session=session,
-        timeout_s=timeout_s,
-        receive_buffer=receive_buffer,
-    )
-    try:
-        secure.do_handshake()
-    except BaseException:
-        secure.close()
-        raise
-    return secure
 
 
 class HttpsConnection(http.client.HTTPSConnection):
