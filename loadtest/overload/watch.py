@@ -12,57 +12,65 @@ import time
 from loadtest import procfs
 
 PROBE_S = 0.1
-MEASURE_S = 0.25
 
 
-class Prober(threading.Thread):
-    """Asks `/healthz` of one port every `PROBE_S`, over a new connection each; latencies by when they began."""
+class Watcher(threading.Thread):
+    """Looks every `every_s` until it is stopped."""
 
-    def __init__(self, port: int) -> None:
+    every_s = PROBE_S
+
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._port = port
         self._end = threading.Event()
-        self.took: list[tuple[float, float]] = []
-        self.failed: list[float] = []
 
     def run(self) -> None:
-        while not self._end.wait(PROBE_S):
-            began = time.monotonic()
-            try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=5) as sock:
-                    sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
-                    good = sock.recv(4096).startswith(b"HTTP/1.1 200")
-            except OSError:
-                good = False
-            if good:
-                self.took.append((began, time.monotonic() - began))
-            else:
-                self.failed.append(began)
+        while not self._end.wait(self.every_s):
+            self.look()
+
+    def look(self) -> None:
+        raise NotImplementedError
 
     def stop(self) -> None:
         self._end.set()
         self.join(10)
+
+
+class Prober(Watcher):
+    """Asks `/healthz` of one port every `PROBE_S`, over a new connection each; latencies by when they began."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+        self.took: list[tuple[float, float]] = []
+        self.failed: list[float] = []
+
+    def look(self) -> None:
+        began = time.monotonic()
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=5) as sock:
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+                good = sock.recv(4096).startswith(b"HTTP/1.1 200")
+        except OSError:
+            good = False
+        if good:
+            self.took.append((began, time.monotonic() - began))
+        else:
+            self.failed.append(began)
 
     def between(self, begin: float, end: float) -> list[float]:
         return [took for began, took in self.took if begin <= began < end]
 
 
-class CpuMeter(threading.Thread):
+class CpuMeter(Watcher):
     """CPU time of a process tree over time."""
 
     def __init__(self, root: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._pids = procfs.tree(root)
-        self._end = threading.Event()
         self._readings: list[tuple[float, procfs.Cpu]] = []
 
-    def run(self) -> None:
-        while not self._end.wait(PROBE_S):
-            self._readings.append((time.monotonic(), procfs.cpu_used(self._pids)))
-
-    def stop(self) -> None:
-        self._end.set()
-        self.join(10)
+    def look(self) -> None:
+        self._readings.append((time.monotonic(), procfs.cpu_used(self._pids)))
 
     def share(self, begin: float, end: float) -> float:
         """CPUs that were used on average between two times."""
@@ -71,16 +79,17 @@ class CpuMeter(threading.Thread):
         return procfs.cpu_between(first, last) / (last_s - first_s)
 
 
-class Yardstick(threading.Thread):
+class Yardstick(Watcher):
     """How much CPU time a fixed piece of work takes on one CPU: walking a few MiB of objects, as serving does.
 
     Where others share the machine's caches and cores that doubles for seconds, and with it the cost of a request.
     """
 
+    every_s = 0.25
+
     def __init__(self, cpu: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._cpu = cpu
-        self._end = threading.Event()
         self._walk = [str(number) for number in range(60_000)]
         random.Random(0).shuffle(self._walk)
         self._at = 0
@@ -88,17 +97,15 @@ class Yardstick(threading.Thread):
 
     def run(self) -> None:
         os.sched_setaffinity(0, {self._cpu})  # Of this thread alone.
-        while not self._end.wait(MEASURE_S):
-            began, used = time.monotonic(), time.thread_time()
-            total = 0
-            for text in self._walk[self._at : self._at + 20_000]:
-                total += len(text)
-            self._at = (self._at + 20_000) % len(self._walk)
-            self.took.append((began, time.thread_time() - used))
+        super().run()
 
-    def stop(self) -> None:
-        self._end.set()
-        self.join(10)
+    def look(self) -> None:
+        began, used = time.monotonic(), time.thread_time()
+        total = 0
+        for text in self._walk[self._at : self._at + 20_000]:
+            total += len(text)
+        self._at = (self._at + 20_000) % len(self._walk)
+        self.took.append((began, time.thread_time() - used))
 
     def between(self, begin: float, end: float) -> float:
         """Seconds that it took in the median."""
